@@ -1,0 +1,151 @@
+"""Whole files or none: atomic writing, checksums, and JSON that says where it is wrong."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lxmert.errors import DataError
+
+_READ_BYTES = 1 << 20
+
+
+def explain_os_error(error: OSError, path: str | Path) -> DataError:
+    """One line for a failed file operation: what, where, what to do."""
+    remedies = {
+        errno.ENOSPC: ("no space left on the device", "free some space, then run the same command again"),
+        errno.EDQUOT: ("the disk quota is used up", "free some space, then run the same command again"),
+        errno.EFBIG: ("the file grew past the allowed size", "raise the file size limit, then run again"),
+        errno.EACCES: ("permission denied", "make the folder writable or choose another one"),
+        errno.EPERM: ("operation not permitted", "make the folder writable or choose another one"),
+        errno.EROFS: ("read-only file system", "choose a folder on a writable file system"),
+        errno.ENOENT: ("no such file", "check the path, or build the file first"),
+        errno.ENOTDIR: ("a part of the path is a file, not a folder", "check the path"),
+        errno.EISDIR: ("is a folder, not a file", "check the path"),
+        errno.EEXIST: ("exists already and is not a folder", "move it away"),
+    }
+    number = error.errno if error.errno is not None else 0
+    what, remedy = remedies.get(number, (error.strerror or str(error), "check the path and the disk"))
+    return DataError(f"{path}: {what}; {remedy}.")
+
+
+def make_folder(path: str | Path) -> Path:
+    """The folder `path`, made with its parents if it was not there."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    return path
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, which takes its place only if the block ends well.
+
+    The file is flushed to the disk before it is renamed; after an error nothing is left.
+
+    Raises:
+        DataError: the disk is full, or the folder cannot be written.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def atomic_write_bytes(path: str | Path, value: bytes) -> None:
+    """Writes a whole file or none."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(value)
+
+
+def atomic_write_text(path: str | Path, value: str) -> None:
+    """Writes a whole UTF-8 file or none, line ends as given."""
+    atomic_write_bytes(path, value.encode("utf-8"))
+
+
+def atomic_write_json(path: str | Path, value: Any) -> None:
+    """Writes sorted, indented JSON; NaN is refused since no other reader takes it."""
+    atomic_write_text(path, json.dumps(value, indent=4, sort_keys=True, allow_nan=False) + "\n")
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as handle:
+            while chunk := handle.read(_READ_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    return digest.hexdigest()
+
+
+def fingerprint(path: str | Path) -> dict[str, Any]:
+    """Size and SHA-256 of an input, for the keys of unfinished work.
+
+    A region store answers from the digest it carries, since reading 70 GB to begin a job would
+    cost more than many a job.
+    """
+    path = Path(path)
+    if path.suffix == ".lmdb":
+        from lxmert.data import region_store
+
+        return region_store.fingerprint(path)
+    digest = sha256_file(path)
+    return {"size": path.stat().st_size, "sha256": digest}
+
+
+def read_json(path: str | Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        DataError: the file is missing, not UTF-8 or not JSON (with line and column).
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}. Fetch or write the file again."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text at byte {error.start}. Fetch or write the file again.") from error
+
+
+def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number (from 1) and object of each line of a JSON-lines file; blank lines are skipped.
+
+    Raises:
+        DataError: a line is not a JSON object.
+    """
+    try:
+        with open(path, "rb") as handle:
+            for number, line in enumerate(handle, 1):
+                if not line.strip():
+                    continue
+                try:
+                    value = json.loads(line)
+                except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                    raise DataError(f"{path}:{number}: not valid JSON: {error}. Fetch the file again.") from error
+                if not isinstance(value, dict):
+                    raise DataError(f"{path}:{number}: a line must hold one JSON object. Fetch the file again.")
+                yield number, value
+    except OSError as error:
+        raise explain_os_error(error, path) from error
