@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 from lxmert.errors import DataError
 
 _READ_BYTES = 1 << 20
+# The host is part of the name: on a shared disk only the own host's process numbers mean anything.
+_TEMPORARY = f".tmp-{socket.gethostname()}-"
 
 
 def explain_os_error(error: OSError, path: str | Path) -> DataError:
@@ -56,7 +60,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     make_folder(path.parent)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    temporary = path.with_name(f"{path.name}{_TEMPORARY}{os.getpid()}")
+    _remove_abandoned(path)
     try:
         yield temporary
         with open(temporary, "rb") as handle:
@@ -66,6 +71,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise explain_os_error(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes what killed processes of this host left of earlier attempts at `path`."""
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}{_TEMPORARY}*"):
+        process = leftover.name.rpartition("-")[2]
+        if process.isdigit() and not _is_alive(int(process)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def atomic_write_bytes(path: str | Path, value: bytes) -> None:

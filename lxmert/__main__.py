@@ -1,0 +1,7 @@
+"""`python -m lxmert`."""
+
+import sys
+
+from lxmert.cli import main
+
+sys.exit(main())

@@ -1,0 +1,123 @@
+"""The command line: one verb per arrow of the graph; each imports its own work when it is chosen."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from lxmert import __version__
+from lxmert.errors import Interrupted, LxmertError, suggest
+from lxmert.progress import configure_logging, duration
+
+log = logging.getLogger(__name__)
+
+# Exit statuses: 2 for a mistake a user can mend, 75 (EX_TEMPFAIL) for work that was stopped and saved.
+USER_ERROR, STOPPED = 2, 75
+
+# verb -> (module with add_arguments and run, what it does)
+VERBS: dict[str, tuple[str, str]] = {
+    "generate": ("lxmert.world.cli", "draw the embedded corpus and write its official raw files"),
+    "list-images": ("lxmert.data.images_cli", "list the images of an image set"),
+    "vocabulary": ("lxmert.data.vocabulary_cli", "train a WordPiece vocabulary on raw texts"),
+    "prepare": ("lxmert.tasks.prepare_cli", "turn official raw files into examples"),
+    "train-detector": ("lxmert.detector.train_cli", "train the bottom-up-attention detector"),
+    "evaluate-detector": ("lxmert.detector.evaluate_cli", "average precision of the detector"),
+    "extract": ("lxmert.detector.extract_cli", "region features of one shard of an image set"),
+    "merge": ("lxmert.data.merge_cli", "join shards into one region store"),
+    "store": ("lxmert.data.store_cli", "describe or check a region store"),
+    "tsv": ("lxmert.data.tsv_cli", "import or export region features as TSV"),
+    "pretrain": ("lxmert.training.pretrain_cli", "pretrain a system"),
+    "finetune": ("lxmert.training.finetune_cli", "fine-tune a system on one task"),
+    "predict": ("lxmert.training.predict_cli", "answer a split and write its submission file"),
+    "score": ("lxmert.tasks.score_cli", "score a submission file against public labels"),
+    "report": ("lxmert.report.cli", "tables, curves and example panels as one page"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb and returns its exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    known, _ = parser.parse_known_args([item for item in arguments if item not in ("-h", "--help")])
+    if known.verb is None:
+        parser.parse_args(arguments)  # --help, --version
+        parser.print_help()
+        return USER_ERROR
+    configure_logging(known.debug, rank=int(os.environ.get("RANK", "0")))
+    if known.verb not in VERBS:
+        print(f"lxmert: {known.verb}: unknown verb.{suggest(known.verb, VERBS)}", file=sys.stderr)
+        return USER_ERROR
+    # Before torch is imported, which reads it once.
+    os.environ["OMP_NUM_THREADS"] = str(known.threads)
+    module = importlib.import_module(VERBS[known.verb][0])
+    verb_parser = argparse.ArgumentParser(prog=f"lxmert {known.verb}", description=module.__doc__)
+    module.add_arguments(verb_parser)
+    _add_global_arguments(verb_parser)
+    args = verb_parser.parse_args(_without_verb(arguments, known.verb), namespace=argparse.Namespace())
+    return _run(module.run, args, known.verb)
+
+
+def _run(run, args: argparse.Namespace, verb: str) -> int:  # type: ignore[no-untyped-def]
+    began = time.monotonic()
+    log.info("lxmert %s %s, %d threads", __version__, verb, args.threads)
+    try:
+        run(args)
+    except LxmertError as error:
+        if args.debug:
+            log.exception("%s failed", verb)
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return USER_ERROR
+    except Interrupted as error:
+        log.info("%s: stopped: %s. Run the same command again to go on.", verb, error)
+        return STOPPED
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    log.info("%s: done in %s", verb, duration(time.monotonic() - began))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    verbs = "\n".join(f"  {verb:18s}{what}" for verb, (_, what) in VERBS.items())
+    parser = argparse.ArgumentParser(
+        prog="lxmert",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="From raw images to a file a leaderboard accepts.",
+        epilog=f"verbs:\n{verbs}\n\n`lxmert VERB --help` lists a verb's own options.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    _add_global_arguments(parser)
+    parser.add_argument("verb", nargs="?", metavar="VERB")
+    return parser
+
+
+def _add_global_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("options of every verb")
+    group.add_argument("--debug", action="store_true", help="show tracebacks and debug lines")
+    group.add_argument("--gpus", type=_count, default=0, help="devices to use; 0 runs on the CPU")
+    group.add_argument("--threads", type=_positive, default=os.cpu_count() or 1, help="threads of one process")
+    group.add_argument("--workers", type=_count, default=0, help="processes that load data")
+
+
+def _without_verb(arguments: list[str], verb: str) -> list[str]:
+    position = arguments.index(verb)
+    return arguments[:position] + arguments[position + 1 :]
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be 0 or more")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
+    return value
