@@ -1,0 +1,27 @@
+"""List the images of an image set: their ids and files."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from lxmert.data.images import gqa_image_ids, write_listing
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `list-images`."""
+    parser.add_argument("--image-set", required=True, help="its name, for example mscoco_val2014")
+    parser.add_argument("--folder", required=True, type=Path, help="where its images lie, sub-folders included")
+    parser.add_argument("--only-gqa", type=Path, help="keep the images that this GQA question file asks about")
+    parser.add_argument("--subset", type=int, help="keep at most so many images")
+    parser.add_argument("--out", required=True, type=Path, help="JSON file to write")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Writes the listing."""
+    only = gqa_image_ids(args.only_gqa) if args.only_gqa else None
+    number = write_listing(args.image_set, args.folder, only, args.subset, args.out)
+    log.info("%s: %d images in %s", args.image_set, number, args.folder)
