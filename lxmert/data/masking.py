@@ -1,0 +1,143 @@
+"""What pretraining hides and swaps, drawn for a whole batch at once.
+
+Every function takes NumPy arrays and a generator, and touches each number once: the reference
+builds one example after the other in Python, which starves the device.
+
+Source: Tan & Bansal 2019, section 3.1, and the reference code's defaults.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Of the chosen pieces and regions: this share is hidden, then this share replaced, the rest kept.
+_HIDDEN, _REPLACED = 0.8, 0.1
+IGNORED = -1
+
+
+def pad_ragged(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a ragged column as one matrix, as wide as the longest of them.
+
+    Args:
+        values: int [total], all rows one after the other.
+        offsets: int64 [N + 1], where each row begins.
+        rows: int64 [B].
+
+    Returns:
+        int64 [B, L] padded with 0, and int64 [B, L], 1 where a value is real.
+    """
+    starts = offsets[rows]
+    lengths = offsets[rows + 1] - starts
+    columns = np.arange(max(int(lengths.max(initial=0)), 1))
+    real = columns < lengths[:, None]
+    positions = np.where(real, starts[:, None] + columns, 0)
+    if not len(values):
+        return np.zeros(real.shape, np.int64), real.astype(np.int64)
+    return np.where(real, values[positions], 0).astype(np.int64), real.astype(np.int64)
+
+
+def mask_words(
+    input_ids: np.ndarray,
+    attention_mask: np.ndarray,
+    rate: float,
+    mask_id: int,
+    special_ids: tuple[int, ...],
+    vocabulary: int,
+    draw: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Input with some word pieces hidden, and what stood there.
+
+    Each piece is chosen independently with probability `rate`; of the chosen, 80 % become [MASK],
+    10 % any entry of the vocabulary (specials included, as in the reference), 10 % stay.
+
+    Args:
+        input_ids: int64 [B, L].
+        attention_mask: int64 [B, L].
+        rate: share of pieces to choose.
+        mask_id: id of [MASK].
+        special_ids: ids that are never chosen ([CLS], [SEP]).
+        vocabulary: number of entries.
+        draw: the step's generator.
+
+    Returns:
+        int64 [B, L] input, and int64 [B, L] labels, -1 where nothing is asked.
+    """
+    choices = draw.random((3, *input_ids.shape))
+    chosen = (choices[0] < rate) & (attention_mask == 1) & ~np.isin(input_ids, special_ids)
+    hidden = chosen & (choices[1] < _HIDDEN)
+    replaced = chosen & (choices[1] >= _HIDDEN) & (choices[1] < _HIDDEN + _REPLACED)
+    masked = np.where(hidden, mask_id, input_ids)
+    masked = np.where(replaced, (choices[2] * vocabulary).astype(np.int64), masked)
+    return masked, np.where(chosen, input_ids, IGNORED)
+
+
+def mismatched_rows(
+    rows: np.ndarray, images: np.ndarray, rate: float, draw: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows whose sentence each example takes, and whether it is its own.
+
+    With probability `rate` an example takes the sentence of a uniformly drawn row, drawn again
+    while that row shows the same image; a sentence that is true by chance stays a mismatch, as in
+    the reference.
+
+    Args:
+        rows: int64 [B].
+        images: int [N], image of every row.
+        rate: share of examples that take another's sentence.
+        draw: the step's generator.
+
+    Returns:
+        int64 [B] rows, and int64 [B], 1 where matched.
+    """
+    swapped = draw.random(len(rows)) < rate
+    sentence_rows = rows.copy()
+    pending = np.flatnonzero(swapped)
+    own = images[rows]
+    # A corpus with a single image has no mismatch to offer; give up after a bounded search.
+    for _ in range(100):
+        if not len(pending):
+            break
+        sentence_rows[pending] = draw.integers(0, len(images), len(pending))
+        pending = pending[images[sentence_rows[pending]] == own[pending]]
+    sentence_rows[pending] = rows[pending]
+    swapped[pending] = False
+    return sentence_rows, (~swapped).astype(np.int64)
+
+
+def choose_regions(
+    shape: tuple[int, int], rate: float, draw: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which regions are asked for, which of them are zeroed, and which are replaced: bool [B, R] each."""
+    choices = draw.random((2, *shape))
+    chosen = choices[0] < rate
+    zeroed = chosen & (choices[1] < _HIDDEN)
+    replaced = chosen & (choices[1] >= _HIDDEN) & (choices[1] < _HIDDEN + _REPLACED)
+    return chosen, zeroed, replaced
+
+
+def sample_answers(
+    ids: np.ndarray, scores: np.ndarray, offsets: np.ndarray, rows: np.ndarray, draw: np.random.Generator
+) -> np.ndarray:
+    """One answer an example, drawn in proportion to its scores; -1 where there is none.
+
+    Args:
+        ids: int [total] answer ids of all rows.
+        scores: float32 [total], their soft scores, all above 0.
+        offsets: int64 [N + 1].
+        rows: int64 [B].
+        draw: the step's generator.
+
+    Returns:
+        int64 [B].
+    """
+    lots = draw.random(len(rows))
+    table, real = pad_ragged(ids, offsets, rows)
+    weights = np.zeros(real.shape, np.float64)
+    starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
+    if len(scores):
+        positions = np.where(real == 1, starts[:, None] + np.arange(real.shape[1]), 0)
+        weights = np.where(real == 1, scores[positions], 0.0)
+    reached = np.cumsum(weights, axis=1)
+    picked = (reached < (lots * reached[:, -1])[:, None]).sum(axis=1)
+    picked = np.minimum(picked, np.maximum(lengths - 1, 0))
+    return np.where(lengths > 0, table[np.arange(len(rows)), picked], IGNORED)
