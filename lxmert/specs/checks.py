@@ -53,7 +53,11 @@ def partial(node: Any) -> Any:
         return [partial(item) for item in node]
     if not isinstance(node, dict):
         return node
-    return {key: partial(value) for key, value in node.items() if key not in ("required", "default", "minProperties")}
+    return {
+        key: partial(value)
+        for key, value in node.items()
+        if key not in ("required", "default", "minProperties")
+    }
 
 
 def fill_defaults(value: Any, rules: dict[str, Any]) -> Any:
@@ -164,7 +168,9 @@ def _shown(value: Any) -> str:
 
 
 def _word(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if _plain(value) else str(value)
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, str(value)) if _plain(value) else str(value)
+    )
 
 
 def _plain(value: Any) -> bool:

@@ -26,12 +26,16 @@ def read_job_spec(argument: str) -> dict[str, Any]:
         try:
             text = Path(where).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise SpecError(f"{where}: cannot be read ({error}). Give --spec @file.json or the JSON itself.") from error
+            raise SpecError(
+                f"{where}: cannot be read ({error}). Give --spec @file.json or the JSON itself."
+            ) from error
     try:
         spec = json.loads(text)
     except json.JSONDecodeError as error:
         place = f"{where}:{error.lineno}:{error.colno}"
-        raise SpecError(f"{place}: not valid JSON: {error.msg}. Give --spec @file.json or the JSON itself.") from error
+        raise SpecError(
+            f"{place}: not valid JSON: {error.msg}. Give --spec @file.json or the JSON itself."
+        ) from error
     if not isinstance(spec, dict):
         raise SpecError(f"{where}: must be a JSON object, is {type(spec).__name__}.")
     return spec
