@@ -1,0 +1,1 @@
+"""Encoders, the heads on top of them, and their weights on disk."""

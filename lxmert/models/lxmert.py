@@ -1,0 +1,289 @@
+"""The LXMERT encoder: two single-stream encoders, then layers that cross the streams.
+
+Source: Tan & Bansal 2019, arXiv 1908.07490, section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lxmert.models.layers import (
+    Attention,
+    BertLayer,
+    Dropout,
+    DropoutNoise,
+    Embedding,
+    FeedForward,
+    LayerNorm,
+    Linear,
+    Size,
+    additive_mask,
+)
+from lxmert.types import Batch, Encoded
+
+Read = Literal["all", "language", "pooled"]
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """N images after the object-relationship encoder; shared by all their questions.
+
+    Attributes:
+        states: float [N, R, H].
+        mask: additive [N, 1, 1, R], or None when every region is real.
+        projected: [N, R, 3H], query, key and value of the first cross layer; None: made when needed.
+    """
+
+    states: Tensor
+    mask: Tensor | None
+    projected: Tensor | None = None
+
+    def select(self, rows: Tensor) -> EncodedImages:
+        """The images at `rows` int64 [B], repeated as often as named."""
+        mask, projected = self.mask, self.projected
+        return EncodedImages(
+            self.states.index_select(0, rows),
+            None if mask is None else mask.index_select(0, rows),
+            None if projected is None else projected.index_select(0, rows),
+        )
+
+
+@dataclass(frozen=True)
+class EncodedQuestions:
+    """B sentences after the language encoder.
+
+    Attributes:
+        states: float [B, L, H].
+        mask: additive [B, 1, 1, L], or None when no token is padding.
+    """
+
+    states: Tensor
+    mask: Tensor | None
+
+    def select(self, rows: Tensor) -> EncodedQuestions:
+        """The sentences at `rows` int64 [B], repeated as often as named."""
+        mask = self.mask
+        return EncodedQuestions(
+            self.states.index_select(0, rows), None if mask is None else mask.index_select(0, rows)
+        )
+
+
+class TextEmbeddings(nn.Module):
+    """Word, position and token-type embeddings, normed; every token is of type 0."""
+
+    def __init__(self, size: Size, vocabulary: int, noise: DropoutNoise) -> None:
+        super().__init__()
+        self.words = Embedding(vocabulary, size.hidden)
+        self.positions = Embedding(size.max_positions, size.hidden)
+        self.token_types = Embedding(size.token_types, size.hidden)
+        self.norm = LayerNorm(size.hidden)
+        self.dropout = Dropout(size.hidden_dropout, noise)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Word pieces int64 [B, L] to [B, L, H]."""
+        places = torch.arange(input_ids.shape[1], device=input_ids.device)
+        # Token type 0 is looked up, not added as a row: its gradient is then zero, not absent, and
+        # the optimiser decays the table as the reference does.
+        context = self.positions(places) + self.token_types(torch.zeros_like(places[:1]))  # [L, H]
+        return self.dropout(self.norm(self.words(input_ids) + context))
+
+
+class RegionEmbeddings(nn.Module):
+    """Region features and boxes, each projected and normed, then averaged (section 2.1)."""
+
+    def __init__(self, size: Size, feature_width: int, noise: DropoutNoise) -> None:
+        super().__init__()
+        self.features = Linear(feature_width, size.hidden)
+        self.features_norm = LayerNorm(size.hidden)
+        self.boxes = Linear(4, size.hidden)
+        self.boxes_norm = LayerNorm(size.hidden)
+        self.dropout = Dropout(size.hidden_dropout, noise)
+
+    def forward(self, features: Tensor, boxes_norm: Tensor) -> Tensor:
+        """Features [B, R, F] and boxes [B, R, 4] to [B, R, H]."""
+        appearance = self.features_norm(self.features(features))
+        position = self.boxes_norm(self.boxes(boxes_norm))
+        return self.dropout((appearance + position) / 2)
+
+
+class CrossLayer(nn.Module):
+    """Cross-attention, self-attention per stream, feed-forward per stream (section 2.2.2)."""
+
+    def __init__(self, size: Size, noise: DropoutNoise) -> None:
+        super().__init__()
+        # One module for both directions: the reference shares it between language and vision.
+        self.cross_attention = Attention(size, noise)
+        self.language_attention = Attention(size, noise)
+        self.vision_attention = Attention(size, noise)
+        self.language_feed_forward = FeedForward(size, noise)
+        self.vision_feed_forward = FeedForward(size, noise)
+
+    def forward(
+        self,
+        language: Tensor,
+        vision: Tensor,
+        text_mask: Tensor | None,
+        region_mask: Tensor | None,
+        projected: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Both streams, each having read the other's *input* and itself.
+
+        Args:
+            language: float [B, L, H].
+            vision: float [B, R, H].
+            text_mask: additive [B, 1, 1, L] or None.
+            region_mask: additive [B, 1, 1, R] or None.
+            projected: [B, R, 3H], the cross-attention's projections of `vision`, if known.
+
+        Returns:
+            Language [B, L, H] and vision [B, R, H].
+        """
+        cross = self.cross_attention
+        # Flat token rows, language before vision: one product serves both streams.
+        rows = torch.cat([language.flatten(0, 1), vision.flatten(0, 1)])  # [B * L + B * R, H]
+        cuts = [rows.shape[0] - vision.shape[0] * vision.shape[1], vision.shape[0] * vision.shape[1]]
+        if projected is None:
+            of_language, of_vision = cross.qkv(rows).split(cuts)
+            of_vision = of_vision.unflatten(0, vision.shape[:2])
+        else:
+            of_language, of_vision = cross.qkv(rows[: cuts[0]]), projected
+        of_language = of_language.unflatten(0, language.shape[:2])
+        language_query, language_key, language_value = of_language.chunk(3, dim=-1)
+        vision_query, vision_key, vision_value = of_vision.chunk(3, dim=-1)
+        read = [
+            cross.mix(language_query, vision_key, vision_value, region_mask, use=0).flatten(0, 1),
+            cross.mix(vision_query, language_key, language_value, text_mask, use=1).flatten(0, 1),
+        ]
+        of_language, of_vision = cross.finish(torch.cat(read), rows).split(cuts)
+        language = of_language.view_as(language)
+        vision = of_vision.view_as(vision)
+        language = self.language_feed_forward(self.language_attention(language, text_mask))
+        vision = self.vision_feed_forward(self.vision_attention(vision, region_mask))
+        return language, vision
+
+    def language_side(
+        self,
+        language: Tensor,
+        vision: Tensor,
+        text_mask: Tensor | None,
+        region_mask: Tensor | None,
+        projected: Tensor | None = None,
+        first_only: bool = False,
+    ) -> Tensor:
+        """The language half of :meth:`forward`: [B, L, H], or [B, 1, H] with `first_only`.
+
+        Exact, forward and backward: in the last layer nothing reads the visual half, and [CLS] reads
+        the other tokens only as keys and values of its self-attention.
+        """
+        cross = self.cross_attention
+        if projected is None:
+            query, key, value = cross.project_apart(language, vision)
+        else:
+            width = cross.hidden
+            query = nn.functional.linear(language, cross.qkv.weight[:width], cross.qkv.bias[:width])
+            key, value = projected[..., width:].chunk(2, dim=-1)
+        language = cross.finish(cross.mix(query, key, value, region_mask), language)
+        attention = self.language_attention
+        language = attention.first_token(language, text_mask) if first_only else attention(language, text_mask)
+        return self.language_feed_forward(language)
+
+
+class LxmertEncoder(nn.Module):
+    """Language encoder, object-relationship encoder, cross-modality encoder, pooler.
+
+    Args:
+        size: widths and depths; a mapping is checked.
+        vocabulary: number of word pieces.
+        feature_width: width of a region feature.
+    """
+
+    def __init__(self, size: Size | Mapping[str, float], vocabulary: int, feature_width: int) -> None:
+        super().__init__()
+        self.size = size = Size.of(size)
+        self.vocabulary = vocabulary
+        self.feature_width = feature_width
+        self.noise = noise = DropoutNoise()
+        self.checkpoint_layers = False  # recompute layers in the backward pass instead of keeping them
+        self.embeddings = TextEmbeddings(size, vocabulary, noise)
+        self.regions = RegionEmbeddings(size, feature_width, noise)
+        self.language_layers = nn.ModuleList(BertLayer(size, noise) for _ in range(size.language_layers))
+        self.relation_layers = nn.ModuleList(BertLayer(size, noise) for _ in range(size.relation_layers))
+        self.cross_layers = nn.ModuleList(CrossLayer(size, noise) for _ in range(size.cross_layers))
+        self.pooler = Linear(size.hidden, size.hidden)
+
+    def forward(self, batch: Batch, read: Read = "all") -> Encoded:
+        """Encode sentences with their images.
+
+        Args:
+            batch: row i of the text belongs to row i of the image.
+            read: what the caller reads. "language" leaves out the last layer's visual half, "pooled"
+                also all but [CLS] of its language half; values and gradients stay the same.
+
+        Returns:
+            The streams asked for (the others None), and pooled [B, H].
+        """
+        if self.training:
+            self.noise.advance()
+        questions = self.encode_questions(batch.input_ids, batch.attention_mask)
+        images = self.encode_images(batch.features, batch.boxes_norm, batch.region_mask)
+        return self.fuse(questions, images, read)
+
+    def encode_questions(self, input_ids: Tensor, attention_mask: Tensor) -> EncodedQuestions:
+        """Sentences int64 [B, L] through the language encoder."""
+        mask = additive_mask(attention_mask)
+        states = self.embeddings(input_ids)
+        for layer in self.language_layers:
+            states = self._run(layer, states, mask)
+        return EncodedQuestions(states, mask)
+
+    def encode_images(
+        self, features: Tensor, boxes_norm: Tensor, region_mask: Tensor | None = None, project: bool = False
+    ) -> EncodedImages:
+        """Regions through the object-relationship encoder.
+
+        Args:
+            features: float [N, R, F].
+            boxes_norm: float [N, R, 4].
+            region_mask: int64 [N, R], 1 where real; None when all are.
+            project: also make the first cross layer's projections, which depend on the image alone;
+                pays when several questions share an image.
+
+        Returns:
+            What :meth:`fuse` reads.
+        """
+        mask = additive_mask(region_mask)
+        states = self.regions(features, boxes_norm)
+        for layer in self.relation_layers:
+            states = self._run(layer, states, mask)
+        projected = self.cross_layers[0].cross_attention.qkv(states) if project and self.cross_layers else None
+        return EncodedImages(states, mask, projected)
+
+    def fuse(self, questions: EncodedQuestions, images: EncodedImages, read: Read = "all") -> Encoded:
+        """Cross the streams; row i of the questions belongs to row i of the images."""
+        language, vision, projected = questions.states, images.states, images.projected
+        layers = list(self.cross_layers)
+        last = layers.pop() if layers and read != "all" else None
+        for layer in layers:
+            language, vision = self._run(layer, language, vision, questions.mask, images.mask, projected)
+            projected = None
+        if last is not None:
+            first_only = read == "pooled"
+            arguments = (language, vision, questions.mask, images.mask, projected, first_only)
+            language = self._run(last.language_side, *arguments)
+        pooled = torch.tanh(self.pooler(language[:, 0]))
+        return Encoded(
+            language=None if read == "pooled" else language,
+            vision=vision if read == "all" else None,
+            pooled=pooled,
+        )
+
+    def _run(self, layer, *arguments):  # noqa: ANN001, ANN002, ANN202 - what the layer takes and gives
+        if self.checkpoint_layers and self.training and torch.is_grad_enabled():
+            return checkpoint(layer, *arguments, use_reentrant=False, preserve_rng_state=False)
+        return layer(*arguments)

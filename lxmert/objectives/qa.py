@@ -1,0 +1,32 @@
+"""Question answering in pretraining: one answer out of the joint table."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lxmert.models.heads import ClassificationHead
+from lxmert.objectives import Loss
+from lxmert.types import Batch, Encoded
+
+
+class QuestionAnswering(nn.Module):
+    """The classification head that fine-tuning starts from."""
+
+    reads = "pooled"
+    names = ("qa",)
+
+    def __init__(self, hidden: int, answers: int) -> None:
+        super().__init__()
+        self.head = ClassificationHead(hidden, answers)
+
+    def denominators(self, batch: Batch) -> dict[str, Tensor]:
+        """Number of answered examples."""
+        return {"qa": (batch.targets["answer"] != -1).sum().float()}
+
+    def forward(self, encoded: Encoded, batch: Batch) -> dict[str, Loss]:
+        """Cross-entropy; target `answer` int64 [B], -1 where there is none or the pair is mismatched."""
+        labels = batch.targets["answer"]
+        logits = self.head(encoded).float()
+        total = functional.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
+        return {"qa": Loss(total, self.denominators(batch)["qa"])}

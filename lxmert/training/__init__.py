@@ -1,0 +1,1 @@
+"""Optimisers, schedules and the loops that train, resume and stop."""
