@@ -5,5 +5,15 @@ Standard library and PyYAML only (jsonschema when something is checked), so that
 
 from lxmert.specs.documents import document_names, merge, read_document
 from lxmert.specs.jobs import job_spec_text, read_job_spec
+from lxmert.specs.plan import Plan, Run, load_plan
 
-__all__ = ["document_names", "job_spec_text", "merge", "read_document", "read_job_spec"]
+__all__ = [
+    "Plan",
+    "Run",
+    "document_names",
+    "job_spec_text",
+    "load_plan",
+    "merge",
+    "read_document",
+    "read_job_spec",
+]

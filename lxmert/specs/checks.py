@@ -97,20 +97,20 @@ def mistakes(value: Any, rules: dict[str, Any], where: str, prefix: str = "") ->
 
 def _lines(error: Any, where: str, prefix: str) -> Iterator[str]:
     path = "/".join([prefix] * bool(prefix) + [str(step) for step in error.absolute_path])
-    place = f"{where}: {path}: " if path else f"{where}: "
+    place, inside = (f"{where}: {path}: ", f"{where}: {path}/") if path else (f"{where}: ", f"{where}: ")
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
         known = error.schema.get("properties", {})
         for name in error.instance:
             if name not in known:
-                yield f"{where}: {path + '/' if path else ''}{name}: unknown setting.{suggest(str(name), known)}"
+                yield f"{inside}{name}: unknown setting.{suggest(str(name), known)}"
     elif error.validator == "required":
         name = next(name for name in error.validator_value if f"'{name}'" in error.message.split(" is ")[0])
-        yield f"{where}: {path + '/' if path else ''}{name}: missing; add it."
+        yield f"{inside}{name}: missing; add it."
     elif error.validator == "type":
         yield f"{place}{_wrong_type(error.instance, error.validator_value)}"
     elif error.validator == "enum":
-        known = [item for item in error.validator_value]
-        yield f"{place}unknown value {_shown(error.instance)}.{suggest(str(error.instance), map(_word, known))}"
+        known = map(_word, error.validator_value)
+        yield f"{place}unknown value {_shown(error.instance)}.{suggest(str(error.instance), known)}"
     elif error.validator in ("anyOf", "oneOf") and error.context:
         branches = [sub for sub in error.context if sub.validator != "type"] or error.context
         yield from _lines(branches[0], where, prefix)
