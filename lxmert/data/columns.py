@@ -211,7 +211,9 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int, dict[str, Any]]:
         meta = json.loads(header.pop("__metadata__")["meta"])
         spans = sorted(_checked_span(entry) for entry in header.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: its header is damaged ({type(error).__name__}: {error}). {_REMEDY}") from error
+        raise DataError(
+            f"{path}: its header is damaged ({type(error).__name__}: {error}). {_REMEDY}"
+        ) from error
     end = 0
     for start, stop in spans:
         if start != end:
@@ -285,7 +287,9 @@ class ColumnsWriter:
         DataError: the disk is full, or the folder cannot be written.
     """
 
-    def __init__(self, path: str | Path, kinds: Mapping[str, str], meta: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: str | Path, kinds: Mapping[str, str], meta: dict[str, Any] | None = None
+    ) -> None:
         self.path = Path(path)
         self.kinds = dict(kinds)
         self.meta: dict[str, Any] = dict(meta or {})

@@ -53,7 +53,7 @@ class WordPieceTokenizer:
             raise DataError(f"{source}: token {twice!r} occurs twice. Write the file again.")
         absent = [token for token in SPECIAL_TOKENS if token not in ids]
         if absent:
-            raise DataError(f"{source}: {', '.join(absent)} missing. Is it a BERT vocabulary, one token a line?")
+            raise DataError(f"{source}: {', '.join(absent)} missing. Is it a BERT vocabulary?")
         if ids[PAD] != 0:
             raise DataError(f"{source}: [PAD] is token {ids[PAD]}, and must be token 0.")
         self._ids = ids
@@ -139,7 +139,8 @@ def train_vocabulary(texts: Iterable[str], size: int, min_count: int = 2) -> lis
         min_count: how often a pair must occur.
 
     Returns:
-        The special tokens, the characters, then the joined pieces in the order of joining.
+        The special tokens, the characters (alone and continuing a word), then the joined pieces in
+        the order of joining.
 
     Raises:
         DataError: there is no text, or `size` does not hold the characters.
@@ -148,11 +149,13 @@ def train_vocabulary(texts: Iterable[str], size: int, min_count: int = 2) -> lis
     if not words:
         raise DataError("No text to train a vocabulary on. Check the text files.")
     pieces = [[word[0], *(_CONTINUED + letter for letter in word[1:])] for word in words]
-    alphabet = sorted({piece for word in pieces for piece in word})
+    letters = sorted({letter for word in words for letter in word})
+    # Both forms of each letter, so that no word of these letters is ever unknown.
+    alphabet = [*letters, *(_CONTINUED + letter for letter in letters)]
     if len(SPECIAL_TOKENS) + len(alphabet) > size:
         raise DataError(
             f"A vocabulary of {size} tokens does not hold the {len(SPECIAL_TOKENS)} special tokens and"
-            f" {len(alphabet)} characters of the texts. Raise the vocabulary size."
+            f" {len(alphabet)} forms of the texts' characters. Raise the vocabulary size."
         )
     joined = _join_pairs(pieces, list(words.values()), size - len(SPECIAL_TOKENS) - len(alphabet), min_count)
     seen = {*SPECIAL_TOKENS, *alphabet}

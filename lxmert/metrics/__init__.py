@@ -1,0 +1,1 @@
+"""Scorers: pure functions of predictions and references, NumPy and standard library only."""

@@ -1,0 +1,51 @@
+"""What every scorer asks of its input: each id once, none missing, none too many."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from lxmert.errors import DataError
+
+_SHOWN = 5
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean in float64, summed in the given order; 0 of nothing."""
+    return sum(values) / len(values) if values else 0.0
+
+
+def check_ids(
+    predictions: Collection[Any], references: Sequence[Any], missing: Sequence[Any], strict: bool = True
+) -> None:
+    """Checks that predictions and references name the same ids.
+
+    Args:
+        predictions: ids that were predicted.
+        references: ids that are asked for, in their order.
+        missing: those of them that were not predicted.
+        strict: also refuse ids that are not asked for.
+
+    Raises:
+        DataError: with the first five ids at fault.
+    """
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(references)} questions have no prediction, first: {_list(missing)}."
+            " Predict the whole split again."
+        )
+    asked = set(references)
+    if len(asked) != len(references):
+        seen: set[Any] = set()
+        twice = [item for item in references if item in seen or seen.add(item)]  # type: ignore[func-returns-value]
+        raise DataError(f"{len(twice)} ids occur twice among the references, first: {_list(twice)}.")
+    if strict and len(predictions) != len(references):
+        extra = [item for item in predictions if item not in asked]
+        raise DataError(
+            f"{len(extra)} predictions answer no question of this split, first: {_list(extra)}."
+            " Is it the file of another split?"
+        )
+
+
+def _list(ids: Sequence[Any]) -> str:
+    return ", ".join(map(str, ids[:_SHOWN]))

@@ -1,0 +1,237 @@
+"""Examples on their way to a columns file: tokenised, their images looked up in the listings."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lxmert.data.columns import ColumnsWriter
+from lxmert.data.images import read_listing
+from lxmert.data.wordpiece import WordPieceTokenizer
+from lxmert.errors import DataError
+from lxmert.progress import track
+from lxmert.tasks.records import Place
+
+_CHUNK = 4096
+
+
+@dataclass(slots=True)
+class Example:
+    """One question, sentence or caption about its image or images.
+
+    Attributes:
+        id: the publisher's id, unique in its split.
+        text: as the raw file has it.
+        images: image keys, "image_set/stem".
+        answers: (answer id, score); empty where there is no label, or none in the vocabulary.
+        type: the publisher's question type, if any.
+        place: where it was read.
+        source: number of the pretraining source.
+    """
+
+    id: str
+    text: str
+    images: tuple[str, ...]
+    answers: list[tuple[int, float]]
+    type: str
+    place: Place
+    source: int = 0
+
+
+class Listings:
+    """The images that exist, by key, over all image sets that were given."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.subsets: dict[str, int | None] = {}
+        self._stems: dict[str, frozenset[str]] = {}
+        for path in paths:
+            listing = read_listing(path)
+            name = listing["image_set"]
+            self.subsets[name] = listing["subset"]
+            try:
+                self._stems[name] = frozenset(image["id"] for image in listing["images"])
+            except (TypeError, KeyError) as error:
+                raise DataError(f"{path}: an image has no id; make it with `lxmert list-images`.") from error
+
+    def require(self, image_sets: Iterable[str]) -> None:
+        """Checks that the listing of each image set was given.
+
+        Raises:
+            DataError: one was not.
+        """
+        for name in image_sets:
+            if name not in self._stems:
+                given = ", ".join(sorted(self._stems)) or "none"
+                raise DataError(
+                    f"--listings: image set {name} is needed and not among them (given: {given})."
+                )
+
+    def has(self, key: str, example: Example) -> bool:
+        """True if the image exists; False if it was left out of a subset.
+
+        Raises:
+            DataError: the image set is whole and lacks the image.
+        """
+        image_set, _, stem = key.partition("/")
+        if stem in self._stems[image_set]:
+            return True
+        if self.subsets[image_set] is not None:
+            return False
+        raise DataError(
+            f"{example.place}: image {stem} of question {example.id} is not in image set {image_set}."
+            " Complete the image folder, then list its images again."
+        )
+
+
+class ExampleFile:
+    """One columns file of examples being written; use as a context manager.
+
+    Examples whose image was left out of a subset are dropped and counted.
+
+    Args:
+        path: the file.
+        listings: which images exist.
+        tokenizer: the vocabulary.
+        max_tokens: longest row of `input_ids`.
+        meta: metadata; counts are added.
+        images_per_example: 1 or 2.
+        pretraining: write `source` instead of `id`, `text` and `type`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        listings: Listings,
+        tokenizer: WordPieceTokenizer,
+        max_tokens: int,
+        meta: dict[str, Any],
+        images_per_example: int = 1,
+        pretraining: bool = False,
+    ) -> None:
+        kinds = (
+            {"source": "uint8"} if pretraining else {"id": "strings", "text": "strings", "type": "strings"}
+        )
+        kinds |= {
+            "input_ids": "ragged int32",
+            "answer_ids": "ragged int32",
+            "answer_scores": "ragged float32",
+        }
+        kinds |= {
+            "image": "int32" if images_per_example == 1 else f"int32[{images_per_example}]",
+            "images": "strings",
+        }
+        self.writer = ColumnsWriter(path, kinds, meta)
+        self.count = self.dropped = self.answered = 0
+        self._listings, self._tokenizer, self._max_tokens = listings, tokenizer, max_tokens
+        self._pretraining = pretraining
+        self._numbers: dict[str, int] = {}  # image key -> number in order of appearance
+        self._waiting: list[Example] = []
+
+    def __enter__(self) -> ExampleFile:
+        self.writer.__enter__()
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        except BaseException as failure:
+            self.writer.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self.writer.__exit__(kind, error, trace)
+
+    @property
+    def images(self) -> int:
+        """Distinct images so far."""
+        return len(self._numbers)
+
+    def add(self, example: Example) -> bool:
+        """Adds an example; False if its image was left out of a subset."""
+        if not all([self._listings.has(key, example) for key in example.images]):
+            self.dropped += 1
+            return False
+        for key in example.images:
+            self._numbers.setdefault(key, len(self._numbers))
+        self.count += 1
+        self.answered += bool(example.answers)
+        self._waiting.append(example)
+        if len(self._waiting) == _CHUNK:
+            self._flush()
+        return True
+
+    def _flush(self) -> None:
+        rows, self._waiting = self._waiting, []
+        if not rows:
+            return
+        self.writer.append(
+            input_ids=self._tokenizer.encode([row.text for row in rows], self._max_tokens),
+            image=[[self._numbers[key] for key in row.images] for row in rows],
+            answer_ids=[[answer for answer, _ in row.answers] for row in rows],
+            answer_scores=[[score for _, score in row.answers] for row in rows],
+        )
+        if self._pretraining:
+            self.writer.append(source=[row.source for row in rows])
+        else:
+            self.writer.append(
+                id=[row.id for row in rows], text=[row.text for row in rows], type=[row.type for row in rows]
+            )
+
+    def _finish(self) -> None:
+        self._flush()
+        keys = sorted(self._numbers)
+        ranks = np.empty(len(keys), np.int32)
+        ranks[[self._numbers[key] for key in keys]] = np.arange(len(keys), dtype=np.int32)
+        self.writer.change("image", lambda numbers: ranks[numbers])
+        self.writer.append(images=keys)
+        self.writer.meta |= {
+            "count": self.count,
+            "image_count": len(keys),
+            "dropped": self.dropped,
+            "answered": self.answered,
+        }
+
+
+def write_examples(read: Callable[[], Iterator[Example]], file: ExampleFile, label: str) -> None:
+    """Writes all examples of a split.
+
+    Args:
+        read: gives the examples, again from the start each time it is called.
+        file: where they go; entered and left here.
+        label: for the progress line.
+
+    Raises:
+        DataError: an id occurs twice, an image is unknown, a raw file is faulty.
+    """
+    # A set of four million strings would need half a gigabyte; their hashes need 32 MB.
+    hashes = array("q")
+    with file:
+        for example in track(read(), None, "examples", label):
+            hashes.append(hash(example.id))
+            file.add(example)
+        _check_distinct(hashes, read)
+
+
+def _check_distinct(hashes: array[int], read: Callable[[], Iterator[Example]]) -> None:
+    values = np.frombuffer(hashes, dtype=np.int64) if len(hashes) else np.empty(0, np.int64)
+    order = np.argsort(values, kind="stable")
+    same = np.flatnonzero(values[order][1:] == values[order][:-1])
+    if not len(same):
+        return
+    suspects = sorted({int(order[i]) for i in same} | {int(order[i + 1]) for i in same})
+    first: dict[str, Place] = {}
+    examples, at = read(), 0
+    for number in suspects:
+        example = next(islice(examples, number - at, None))
+        at = number + 1
+        if example.id in first:
+            raise DataError(
+                f"{example.place}: id {example.id} occurs twice, first at {first[example.id]}."
+                " Fetch the file again."
+            )
+        first[example.id] = example.place

@@ -1,0 +1,116 @@
+"""Turn official raw files into examples: token ids, image keys and soft labels in memory-mapped columns."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+from lxmert.data.answers import read_answers
+from lxmert.data.wordpiece import read_vocabulary
+from lxmert.errors import DataError
+from lxmert.files import atomic_write_json, sha256_file
+from lxmert.progress import count
+from lxmert.specs import read_job_spec
+from lxmert.tasks import task_module, task_spec
+from lxmert.tasks.examples import ExampleFile, Listings, write_examples
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `prepare`."""
+    parser.add_argument("--task", required=True, help="vqa, gqa, nlvr2 or pretrain")
+    parser.add_argument(
+        "--spec", default="{}", help="job spec as JSON, or @file: task, max_tokens, min_answer_count"
+    )
+    parser.add_argument("--raw", required=True, type=Path, help="folder of the official raw files")
+    parser.add_argument("--vocabulary", required=True, type=Path, help="vocab.txt")
+    parser.add_argument("--listings", required=True, nargs="+", type=Path, help="listings of the image sets")
+    parser.add_argument("--answers-table", type=Path, help="use these answers instead of counting them")
+    parser.add_argument(
+        "--out-folder", required=True, type=Path, help="gets answers.json and one file a split"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Writes answers.json and the examples of every split."""
+    spec = read_job_spec(args.spec)
+    task = task_spec(args.task, spec)
+    prepare(task, spec, args.raw, args.vocabulary, args.listings, args.out_folder, args.answers_table)
+
+
+def prepare(
+    task: dict[str, Any],
+    spec: dict[str, Any],
+    raw: Path,
+    vocabulary: Path,
+    listings: list[Path],
+    out_folder: Path,
+    answers_table: Path | None = None,
+) -> None:
+    """Writes answers.json and the examples of every split of a task.
+
+    Args:
+        task: its document.
+        spec: `max_tokens` (20), `min_answer_count` (9).
+        raw: folder of the official raw files.
+        vocabulary: vocab.txt.
+        listings: one listing for each image set of the task.
+        out_folder: gets `answers.json` and `<split>.safetensors`.
+        answers_table: published answers to use instead of counting.
+
+    Raises:
+        DataError: a raw file, listing or vocabulary is faulty.
+    """
+    module = task_module(task)
+    images, tokenizer = Listings(listings), read_vocabulary(vocabulary)
+    max_tokens, min_count = int(spec.get("max_tokens", 20)), int(spec.get("min_answer_count", 9))
+    meta = {
+        "task": task["task"],
+        "version": task["version"],
+        "max_tokens": max_tokens,
+        "vocabulary": sha256_file(vocabulary),
+    }
+    if hasattr(module, "prepare"):
+        module.prepare(task, min_count, max_tokens, meta, raw, tokenizer, images, out_folder, answers_table)
+        return
+    images.require(part["image_set"] for part in task["splits"].values())
+    answers = read_answers(answers_table) if answers_table else module.build_answers(raw, task, min_count)
+    if not answers:
+        raise DataError(
+            f"{raw}: no answer of {task['task']} is given {min_count} times. Lower min_answer_count."
+        )
+    atomic_write_json(out_folder / "answers.json", answers)
+    log.info("%s: %s answers", task["task"], count(len(answers)))
+    for split, part in task["splits"].items():
+        file = ExampleFile(
+            out_folder / f"{split}.safetensors",
+            images,
+            tokenizer,
+            max_tokens,
+            {
+                **meta,
+                "split": split,
+                "labelled": part["labelled"],
+                "answers": len(answers),
+                "subset": images.subsets[part["image_set"]],
+            },
+            task["images_per_example"],
+        )
+        write_examples(
+            lambda split=split: module.read_examples(raw, task, split, answers),  # type: ignore[misc]
+            file,
+            f"{task['task']} {split}",
+        )
+        log.info("%s %s: %s", task["task"], split, _summary(file, part["labelled"]))
+
+
+def _summary(file: ExampleFile, labelled: bool) -> str:
+    text = f"{count(file.count)} examples on {count(file.images)} images"
+    if labelled:
+        text += f", {count(file.count - file.answered)} without an answer of the vocabulary"
+    if file.dropped:
+        text += f"; {count(file.dropped)} dropped, their images are outside the subset"
+    return text
