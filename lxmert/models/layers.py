@@ -57,7 +57,9 @@ class Size:
             raise SpecError(f"size: missing {', '.join(missing)}; add them to the system's size.")
         size = cls(**document)  # type: ignore[arg-type]
         if size.hidden % size.heads:
-            raise SpecError(f"size/hidden: {size.hidden} is not a multiple of heads {size.heads}; change one.")
+            raise SpecError(
+                f"size/hidden: {size.hidden} is not a multiple of heads {size.heads}; change one."
+            )
         return size
 
 

@@ -190,7 +190,9 @@ class CrossLayer(nn.Module):
             key, value = projected[..., width:].chunk(2, dim=-1)
         language = cross.finish(cross.mix(query, key, value, region_mask), language)
         attention = self.language_attention
-        language = attention.first_token(language, text_mask) if first_only else attention(language, text_mask)
+        language = (
+            attention.first_token(language, text_mask) if first_only else attention(language, text_mask)
+        )
         return self.language_feed_forward(language)
 
 
@@ -261,7 +263,9 @@ class LxmertEncoder(nn.Module):
         states = self.regions(features, boxes_norm)
         for layer in self.relation_layers:
             states = self._run(layer, states, mask)
-        projected = self.cross_layers[0].cross_attention.qkv(states) if project and self.cross_layers else None
+        projected = (
+            self.cross_layers[0].cross_attention.qkv(states) if project and self.cross_layers else None
+        )
         return EncodedImages(states, mask, projected)
 
     def fuse(self, questions: EncodedQuestions, images: EncodedImages, read: Read = "all") -> Encoded:

@@ -30,7 +30,10 @@ class PretrainingModel(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, objectives: Mapping[str, nn.Module], weights: Mapping[str, float] | None = None
+        self,
+        encoder: nn.Module,
+        objectives: Mapping[str, nn.Module],
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -87,7 +90,7 @@ def build_pretraining(
     Args:
         encoder: the encoder.
         recipe: the recipe's `objectives`: {masked_lm, matching, qa: weight, masked_region: {object,
-            attribute, feature: weight, masked_only: bool}}. An objective that is left out is not built.
+            attribute, feature: weight, masked_only: bool}}. An objective left out or null is not built.
         object_classes: number of object classes.
         attribute_classes: number of attribute classes.
         answers: number of answers of the joint table.
@@ -97,6 +100,7 @@ def build_pretraining(
         SpecError: an unknown objective.
     """
     hidden = encoder.size.hidden
+    recipe = {name: value for name, value in recipe.items() if value is not None}
     region = dict(recipe.get("masked_region") or {})
     masked_only = bool(region.pop("masked_only", False))
     known = {
