@@ -1,0 +1,255 @@
+"""Training and evaluation batches from memory-mapped examples and region stores.
+
+A batch is a function of (examples, seed, step): workers may build any of them in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lxmert.data.columns import Columns
+from lxmert.data.masking import (
+    choose_regions,
+    mask_words,
+    mismatched_rows,
+    pad_ragged,
+    sample_answers,
+)
+from lxmert.data.regions import RegionBatch, RegionSource
+from lxmert.data.sampling import generator, step_rows
+from lxmert.data.wordpiece import WordPieceTokenizer
+from lxmert.errors import DataError
+from lxmert.types import Batch
+
+
+class Examples:
+    """Labelled or unlabelled examples of one task and split (or several, joined), with their regions.
+
+    Args:
+        paths: columns files; joined in this order.
+        regions: where images are read, None for a blind model, which sees one empty region.
+        feature_width: width of that empty region.
+    """
+
+    def __init__(self, paths: list[Path], regions: RegionSource | None, feature_width: int) -> None:
+        self.parts = [Columns(path) for path in paths]
+        self.regions, self.feature_width = regions, feature_width
+        self.bounds = np.cumsum([0, *(len(part) for part in self.parts)])
+        if regions is not None:
+            for path, part in zip(paths, self.parts, strict=True):
+                regions.require(part.strings("images"), path)
+        if not len(self):
+            raise DataError(f"{', '.join(map(str, paths))}: no examples. Raise `subset` or check the annotations.")
+
+    def __len__(self) -> int:
+        return int(self.bounds[-1])
+
+    @property
+    def images_per_example(self) -> int:
+        """1, or 2 where a sentence speaks of a pair."""
+        shape = self.parts[0].array("image").shape
+        return shape[1] if len(shape) == 2 else 1
+
+    def batch(self, rows: np.ndarray, answers: int) -> Batch:
+        """Some examples with soft targets; an example of two images gives two rows, left image first.
+
+        Args:
+            rows: int64 [B], counted over the joined parts.
+            answers: number of answers K.
+        """
+        tokens = np.repeat(self.tokens(rows), self.images_per_example, axis=0)
+        return _to_batch(
+            tokens,
+            attention_mask(tokens),
+            self.read_regions(self.image_keys(rows).reshape(-1)),
+            {"answer_targets": torch.from_numpy(self.soft_targets(rows, answers))},
+        )
+
+    def tokens(self, rows: np.ndarray) -> np.ndarray:
+        """Word pieces of some examples: int64 [B, L], padded with 0."""
+        tokens = np.zeros((len(rows), 1), np.int64)
+        for here, columns, inside in self._located(rows):
+            ids = columns.ragged("input_ids")
+            piece, _ = pad_ragged(ids.values, ids.offsets, inside)
+            tokens = np.pad(tokens, ((0, 0), (0, max(0, piece.shape[1] - tokens.shape[1]))))
+            tokens[here, : piece.shape[1]] = piece
+        return tokens
+
+    def image_keys(self, rows: np.ndarray) -> np.ndarray:
+        """Image keys of some examples: str [B, P], P images an example."""
+        keys = np.empty((len(rows), self.images_per_example), object)
+        for here, columns, inside in self._located(rows):
+            names = columns.strings("images")
+            images = columns.array("image")[inside].reshape(len(inside), -1)
+            keys[here] = np.array([[names[int(image)] for image in row] for row in images], object)
+        return keys
+
+    def soft_targets(self, rows: np.ndarray, answers: int) -> np.ndarray:
+        """Soft scores of every answer: float32 [B, K]."""
+        targets = np.zeros((len(rows), answers), np.float32)
+        for here, columns, inside in self._located(rows):
+            ids, lengths = columns.ragged("answer_ids").take(inside)
+            scores, _ = columns.ragged("answer_scores").take(inside)
+            targets[np.repeat(here, lengths), ids] = scores
+        return targets
+
+    def read_regions(self, keys: Sequence[str]) -> RegionBatch:
+        """Regions of some images; a blind model gets one empty region for each."""
+        if self.regions is not None:
+            return self.regions.read(keys)
+        shape = (len(keys), 1)
+        return RegionBatch(
+            np.zeros((*shape, self.feature_width), np.float32),
+            np.zeros((*shape, 4), np.float32),
+            np.ones(shape, np.int64),
+        )
+
+    def by_image(self) -> np.ndarray:
+        """All rows, examples of one image side by side: int64 [N]. Stable, so always the same."""
+        rows = []
+        for part, columns in enumerate(self.parts):
+            images = columns.array("image")
+            first = images if images.ndim == 1 else images[:, 0]
+            rows.append(self.bounds[part] + np.argsort(first, kind="stable"))
+        return np.concatenate(rows)
+
+    def _located(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Columns, np.ndarray]]:
+        """Which of `rows` lie in which file: their positions in `rows`, the file, their rows there."""
+        located = np.searchsorted(self.bounds, rows, side="right") - 1
+        for part in np.unique(located):
+            here = np.flatnonzero(located == part)
+            yield here, self.parts[part], rows[here] - self.bounds[part]
+
+
+def attention_mask(tokens: np.ndarray) -> np.ndarray:
+    """1 where a word piece stands: int64 [B, L]. [PAD] is entry 0 and stands nowhere in a sentence."""
+    return (tokens != 0).astype(np.int64)
+
+
+class FinetuneBatches:
+    """Batches of a fine-tuning run: `batch(step)` for any step.
+
+    Args:
+        examples: labelled examples.
+        answers: number of answers.
+        global_batch: examples of a step.
+        seed: the run's seed.
+    """
+
+    def __init__(self, examples: Examples, answers: int, global_batch: int, seed: int) -> None:
+        self.examples, self.answers, self.seed = examples, answers, seed
+        # A set smaller than one batch is one smaller batch rather than none.
+        self.global_batch = min(global_batch, len(examples))
+        self.steps_per_epoch = len(examples) // self.global_batch
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step."""
+        rows = step_rows(len(self.examples), self.global_batch, step, self.seed, "finetune")
+        return self.examples.batch(rows, self.answers)
+
+
+class PretrainBatches:
+    """Batches of pretraining, with everything hidden, swapped and asked for.
+
+    Args:
+        path: columns file of the aggregated corpus.
+        regions: where images are read.
+        recipe: the pretraining recipe (rates and batch size).
+        vocabulary: what the sentences are cut with.
+        seed: the run's seed.
+        purpose: "train", or another word for a fixed draw of its own ("valid").
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        regions: RegionSource,
+        recipe: dict[str, Any],
+        vocabulary: WordPieceTokenizer,
+        seed: int,
+        purpose: str = "train",
+    ) -> None:
+        self.columns, self.regions, self.recipe = Columns(path), regions, recipe
+        self.seed, self.purpose = seed, purpose
+        self._entries = len(vocabulary)
+        self._mask_id = vocabulary.token_id("[MASK]")
+        self._special_ids = (vocabulary.token_id("[CLS]"), vocabulary.token_id("[SEP]"))
+        regions.require(self.columns.strings("images"), path)
+        count = len(self.columns)
+        if not count:
+            raise DataError(f"{path}: no examples. Raise `subset` or check the annotations.")
+        self.global_batch = min(recipe["global_batch"], count)
+        self.steps_per_epoch = count // self.global_batch
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step."""
+        rows = step_rows(len(self.columns), self.global_batch, step, self.seed, "pretrain", self.purpose)
+        draw = generator(self.seed, "pretrain", self.purpose, "masks", step)
+        images = self.columns.array("image")
+        sentence_rows, matched = mismatched_rows(rows, images, self.recipe["mismatch_rate"], draw)
+        targets = self._answers(rows, matched, draw)
+        targets["matched"] = torch.from_numpy(matched)
+
+        tokens = self.columns.ragged("input_ids")
+        input_ids, mask = pad_ragged(tokens.values, tokens.offsets, sentence_rows)
+        input_ids, labels = mask_words(
+            input_ids,
+            mask,
+            self.recipe["word_mask_rate"],
+            self._mask_id,
+            self._special_ids,
+            self._entries,
+            draw,
+        )
+        targets["masked_lm_labels"] = torch.from_numpy(labels)
+        keys = self.columns.strings("images")
+        regions = self._regions([keys[int(image)] for image in images[rows]], targets, draw)
+        return _to_batch(input_ids, mask, regions, targets)
+
+    def _answers(
+        self, rows: np.ndarray, matched: np.ndarray, draw: np.random.Generator
+    ) -> dict[str, torch.Tensor]:
+        ids, scores = self.columns.ragged("answer_ids"), self.columns.ragged("answer_scores")
+        answers = sample_answers(ids.values, scores.values, ids.offsets, rows, draw)
+        # A question beside another image has no answer to learn.
+        return {"answer": torch.from_numpy(np.where(matched == 1, answers, -1))}
+
+    def _regions(
+        self, keys: Sequence[str], targets: dict[str, torch.Tensor], draw: np.random.Generator
+    ) -> RegionBatch:
+        """Regions of the batch with some hidden or replaced; what stood there goes to `targets`."""
+        regions = self.regions.read(keys, labels=True)
+        chosen, zeroed, replaced = choose_regions(
+            regions.region_mask.shape, self.recipe["region_mask_rate"], draw
+        )
+        real = regions.region_mask == 1
+        chosen, zeroed, replaced = chosen & real, zeroed & real, replaced & real
+        targets["original_features"] = torch.from_numpy(regions.features.copy())
+        targets["region_masked"] = torch.from_numpy(chosen)
+        for name in ("object_ids", "object_scores", "attribute_ids", "attribute_scores"):
+            targets[name] = torch.from_numpy(getattr(regions, name))
+        regions.features[zeroed] = 0.0
+        count = int(replaced.sum())
+        images, names = self.columns.array("image"), self.columns.strings("images")
+        donors = [names[int(image)] for image in images[draw.integers(0, len(images), count)]]
+        regions.features[replaced] = self.regions.random_features(donors, draw.random(count))
+        return regions
+
+
+def _to_batch(
+    input_ids: np.ndarray, mask: np.ndarray, regions: RegionBatch, targets: dict[str, torch.Tensor]
+) -> Batch:
+    every_region_real = bool(regions.region_mask.all())
+    return Batch(
+        input_ids=torch.from_numpy(input_ids),
+        attention_mask=torch.from_numpy(mask),
+        features=torch.from_numpy(regions.features),
+        boxes_norm=torch.from_numpy(regions.boxes_norm),
+        region_mask=None if every_region_real else torch.from_numpy(regions.region_mask),
+        targets=targets,
+    )

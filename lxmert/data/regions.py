@@ -1,0 +1,141 @@
+"""Region features for batches: image keys of several region stores in, padded arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lxmert.data.region_store import RegionStore
+from lxmert.errors import DataError
+from lxmert.types import Regions
+
+
+@dataclass
+class RegionBatch:
+    """Regions of B images, padded to the longest.
+
+    Attributes:
+        features: float32 [B, R, F].
+        boxes_norm: float32 [B, R, 4], corners as shares of image width and height.
+        region_mask: int64 [B, R], 1 where a region is real.
+        object_ids: int64 [B, R]; the other three likewise, scores float32. None unless asked for.
+    """
+
+    features: np.ndarray
+    boxes_norm: np.ndarray
+    region_mask: np.ndarray
+    object_ids: np.ndarray | None = None
+    object_scores: np.ndarray | None = None
+    attribute_ids: np.ndarray | None = None
+    attribute_scores: np.ndarray | None = None
+
+
+class RegionSource:
+    """Reads images by key, "image_set/stem", from the stores of their image sets.
+
+    Args:
+        paths: one store for each image set; the file's stem is the set's name.
+
+    Raises:
+        DataError: the stores disagree on the extraction profile or the feature width.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._stores = {Path(path).stem: RegionStore(path) for path in paths}
+        first_name, first = next(iter(self._stores.items()))
+        for name, store in self._stores.items():
+            if store.schema.profile != first.schema.profile:
+                raise DataError(
+                    f"{store.path}: made with extraction profile {_profile(store)}, but {first.path} with"
+                    f" {_profile(first)}. Features of two profiles do not mix; extract one of them again."
+                )
+            if store.schema.feature_width != first.schema.feature_width:
+                raise DataError(
+                    f"{store.path}: features are {store.schema.feature_width} wide, but"
+                    f" {first.schema.feature_width} in {first.path}. Extract {name} or {first_name} again."
+                )
+        self.feature_width: int = first.schema.feature_width
+        self.object_classes: int = first.schema.object_classes
+        self.attribute_classes: int = first.schema.attribute_classes
+
+    def require(self, keys: Iterable[str], source: Path) -> None:
+        """Checks that every image has regions.
+
+        Args:
+            keys: image keys.
+            source: the file that asks for them, for the message.
+
+        Raises:
+            DataError: some have none; the first is named with its store and the remedy.
+        """
+        missing: list[str] = []
+        total = 0
+        for key in keys:
+            total += 1
+            image_set, _, stem = key.partition("/")
+            store = self._stores.get(image_set)
+            if store is None:
+                raise DataError(
+                    f"{source}: needs image {stem} of image set {image_set}, but the stores given are"
+                    f" {', '.join(sorted(self._stores))}. Add the store of {image_set} to --features."
+                )
+            if stem not in store:
+                missing.append(key)
+        if missing:
+            image_set, _, stem = missing[0].partition("/")
+            path = self._stores[image_set].path
+            raise DataError(
+                f"{path}: no regions for image {stem}, needed by {source} ({len(missing)} of {total} images are"
+                f" missing). Remove {path} and run: snakemake {path}"
+            )
+
+    def read(self, keys: Sequence[str], labels: bool = False) -> RegionBatch:
+        """Regions of B images.
+
+        Args:
+            keys: B image keys.
+            labels: whether object and attribute ids and scores are wanted, too.
+        """
+        found = [self._regions(key) for key in keys]
+        shape = (len(keys), max((len(regions) for regions in found), default=1))
+        features = np.zeros((*shape, self.feature_width), np.float32)
+        boxes = np.zeros((*shape, 4), np.float32)
+        mask = np.zeros(shape, np.int64)
+        batch = RegionBatch(features, boxes, mask)
+        if labels:
+            batch.object_ids, batch.attribute_ids = np.zeros((2, *shape), np.int64)
+            batch.object_scores, batch.attribute_scores = np.zeros((2, *shape), np.float32)
+        for row, regions in enumerate(found):
+            count = len(regions)
+            features[row, :count] = regions.features
+            boxes[row, :count] = regions.boxes_px
+            boxes[row, :count] /= (regions.width, regions.height, regions.width, regions.height)
+            mask[row, :count] = 1
+            if labels:
+                for name in ("object_ids", "object_scores", "attribute_ids", "attribute_scores"):
+                    getattr(batch, name)[row, :count] = getattr(regions, name)
+        return batch
+
+    def random_features(self, keys: Sequence[str], lots: np.ndarray) -> np.ndarray:
+        """One region feature from each of some images: float32 [n, F].
+
+        Args:
+            keys: n image keys.
+            lots: float [n] in [0, 1), which region to take.
+        """
+        out = np.empty((len(keys), self.feature_width), np.float32)
+        for position, (key, lot) in enumerate(zip(keys, lots, strict=True)):
+            features = self._regions(key).features
+            out[position] = features[int(lot * len(features))] if len(features) else 0.0
+        return out
+
+    def _regions(self, key: str) -> Regions:
+        image_set, _, stem = key.partition("/")
+        return self._stores[image_set].regions(stem)
+
+
+def _profile(store: RegionStore) -> str:
+    return f"{store.schema.profile_name} (version {store.schema.profile.get('version', '?')})"

@@ -1,0 +1,118 @@
+"""Models from specs: the sizes a document gives, and the counts the inputs give."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+
+from lxmert.data.regions import RegionSource
+from lxmert.data.sampling import derive_seed
+from lxmert.errors import SpecError
+from lxmert.models.heads import ClassificationHead, TaskModel, build_head, warm_start_answers
+from lxmert.models.layers import initialise
+from lxmert.models.pretraining import PretrainingModel, build_pretraining
+from lxmert.models.weights import load_weights
+
+log = logging.getLogger(__name__)
+
+
+def resolve(reference: str, where: str) -> Any:
+    """The object behind "module:object", imported when it is used.
+
+    Raises:
+        SpecError: there is no such module or object.
+    """
+    module, _, name = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise SpecError(f'{where}: "{reference}" cannot be found ({error}). Write "module:object".') from error
+
+
+def build_encoder(spec: dict[str, Any], vocabulary: int, feature_width: int) -> torch.nn.Module:
+    """The system's encoder, not yet initialised.
+
+    Args:
+        spec: a job spec with `system` and `size`.
+        vocabulary: entries of the vocabulary.
+        feature_width: width of region features.
+    """
+    system = spec["system"]
+    factory = resolve(system["encoder"], f"systems/{system['system']}/system.yaml: encoder")
+    encoder: torch.nn.Module = factory(spec["size"], vocabulary, feature_width)
+    return encoder
+
+
+def build_task_model(spec: dict[str, Any], vocabulary: int, feature_width: int, answers: int) -> TaskModel:
+    """Encoder and task head with the run's initial values."""
+    encoder = build_encoder(spec, vocabulary, feature_width)
+    model = TaskModel(encoder, build_head(spec["task"]["head"], spec["size"]["hidden"], answers))
+    with torch.no_grad():
+        initialise(model, derive_seed(spec.get("seed", 0), "init"))
+    return model
+
+
+def build_pretraining_model(
+    spec: dict[str, Any], vocabulary: int, regions: RegionSource, answers: int
+) -> PretrainingModel:
+    """Encoder and objectives with the run's initial values."""
+    recipe = spec["recipe"]
+    model = build_pretraining(
+        build_encoder(spec, vocabulary, regions.feature_width),
+        {name: weight for name, weight in recipe["objectives"].items() if weight is not None},
+        regions.object_classes,
+        regions.attribute_classes,
+        answers,
+        recipe["region_mask_rate"],
+    )
+    with torch.no_grad():
+        initialise(model, derive_seed(spec["seed"], "init"))
+    return model
+
+
+def start_from_pretrained(
+    model: TaskModel, tensors: dict[str, torch.Tensor], rows: np.ndarray | None, source: str
+) -> None:
+    """Puts pretrained weights into a task model.
+
+    Args:
+        model: to be filled.
+        tensors: a pretraining model's weights.
+        rows: row of the pretrained answer head for each answer, -1 for none; None keeps the head.
+        source: where the weights are from, for messages.
+
+    Raises:
+        WeightsError: a tensor of the encoder is missing or has another shape.
+    """
+    encoder = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
+    load_weights(model.encoder, {name.removeprefix("encoder."): value for name, value in encoder.items()}, source)
+    head = {
+        name.removeprefix(_ANSWER_HEAD): value for name, value in tensors.items() if name.startswith(_ANSWER_HEAD)
+    }
+    if rows is None or not head or type(model.head) is not ClassificationHead:
+        log.info("task head starts from random values")
+        return
+    pretrained = ClassificationHead(model.head.inner.in_features, len(head["outer.bias"]))
+    load_weights(pretrained, head, source)
+    warm_start_answers(model.head, pretrained, rows.tolist())
+
+
+_ANSWER_HEAD = "objectives.qa.head."
+
+
+def describe_model(spec: dict[str, Any], vocabulary: int, regions: RegionSource, answers: int) -> dict[str, Any]:
+    """What a weights file says of itself: the spec it was trained by, and the counts that shape it."""
+    return {
+        "spec": spec,
+        "model": {
+            "vocabulary": vocabulary,
+            "feature_width": regions.feature_width,
+            "object_classes": regions.object_classes,
+            "attribute_classes": regions.attribute_classes,
+            "answers": answers,
+        },
+    }

@@ -1,0 +1,60 @@
+"""Fine-tune a system on one task; stopped or killed, the same command goes on where it was."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from lxmert.files import atomic_write_json
+from lxmert.specs.jobs import read_job_spec
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `finetune`."""
+    parser.add_argument("--spec", required=True, help="job spec: JSON, or @file.json")
+    parser.add_argument("--features", required=True, nargs="+", type=Path, help="region stores")
+    parser.add_argument("--examples", required=True, type=Path, help="folder of the task's examples")
+    parser.add_argument("--vocabulary", required=True, type=Path, help="vocab.txt")
+    parser.add_argument("--init", type=Path, help="pretrained weights")
+    parser.add_argument("--pretrain-answers", type=Path, help="answer table of the pretrained weights")
+    parser.add_argument("--state", required=True, type=Path, help="folder for unfinished work")
+    parser.add_argument("--out-weights", required=True, type=Path, help="best weights")
+    parser.add_argument("--out-last", required=True, type=Path, help="last weights")
+    parser.add_argument("--out-spec", required=True, type=Path, help="the spec, as JSON")
+    parser.add_argument("--out-metrics", required=True, type=Path, help="scores and seconds, as JSON")
+    parser.add_argument("--out-history", required=True, type=Path, help="training curve, JSON lines")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Trains and writes the outputs."""
+    from lxmert.models.weights import save_weights
+    from lxmert.training.devices import pick_device
+    from lxmert.training.finetune import FinetuneInputs, finetune
+    from lxmert.training.loop import copy_history
+
+    began = time.monotonic()
+    spec = read_job_spec(args.spec)
+    inputs = FinetuneInputs(args.features, args.examples, args.vocabulary, args.init, args.pretrain_answers)
+    device = pick_device(args.gpus, args.threads)
+    trainer, meta = finetune(spec, inputs, args.state, device, args.workers)
+    save_weights(args.out_last, trainer.job.model, meta)
+    trainer.load_best()
+    save_weights(args.out_weights, trainer.job.model, meta)
+    atomic_write_json(args.out_spec, spec)
+    copy_history(trainer.job.state, args.out_history)
+    atomic_write_json(
+        args.out_metrics,
+        {
+            "run": spec["run"],
+            "split": spec["task"]["select_on"],
+            "score": trainer.best,
+            "best_step": trainer.best_step,
+            "steps": trainer.total_steps,
+            "evaluations": trainer.evaluations,
+            "seconds": time.monotonic() - began,
+        },
+    )
+    trainer.job.state.clear()
+
+

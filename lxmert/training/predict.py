@@ -1,0 +1,95 @@
+"""Answers of one split by one run's weights; stopped or killed, it goes on where it was."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lxmert.data.answers import read_answers
+from lxmert.data.batching import Examples
+from lxmert.data.regions import RegionSource
+from lxmert.errors import Interrupted, WeightsError
+from lxmert.files import fingerprint
+from lxmert.models.heads import TaskModel
+from lxmert.models.weights import load_weights, read_weights
+from lxmert.progress import Progress
+from lxmert.state import JobState, StopSignal
+from lxmert.training.building import build_task_model
+from lxmert.training.inference import chunk_logits, chunks
+
+log = logging.getLogger(__name__)
+
+_SAVE_SECONDS = 60.0
+
+
+def predict(
+    spec: dict[str, Any],
+    features: Sequence[Path],
+    examples_folder: Path,
+    split: str,
+    weights: Path,
+    state_folder: Path,
+    device: torch.device,
+) -> tuple[np.ndarray, JobState]:
+    """The answer of every example of a split, in file order: int64 [N], and the state to clear.
+
+    Raises:
+        LxmertError: an input does not fit.
+        Interrupted: a signal asked to stop; the answers so far are saved.
+    """
+    columns = examples_folder / f"{split}.safetensors"
+    answers_file = examples_folder / "answers.json"
+    inputs = [*features, columns, answers_file, weights]
+    state = JobState(
+        state_folder,
+        {"spec": spec, "split": split, "inputs": {str(path): fingerprint(path) for path in inputs}},
+    )
+    regions = RegionSource(features)
+    answers = read_answers(answers_file)
+    examples = Examples([columns], regions if spec["vision"] else None, regions.feature_width)
+    model = load_task_model(spec, weights, len(answers), device)
+
+    saved = state.load()
+    found: list[np.ndarray] = [] if saved is None else [saved[0]["predicted"].numpy()]
+    done = sum(map(len, found))
+    progress = Progress(len(examples), "examples", f"predict {split}", start=done)
+    last_save = time.monotonic()
+    with StopSignal() as stop:
+        for rows in chunks(examples, spec["recipe"]["evaluate_batch"], start=done):
+            found.append(chunk_logits(model, examples, rows, device).argmax(dim=1).cpu().numpy())
+            done += len(rows)
+            progress.advance(len(rows))
+            if stop.requested or time.monotonic() - last_save >= _SAVE_SECONDS:
+                found = [np.concatenate(found)]
+                state.save({"predicted": torch.from_numpy(found[0])}, {"step": done})
+                last_save = time.monotonic()
+            if stop.requested and done < len(examples):
+                raise Interrupted(f"saved {done} of {len(examples)} answers in {state.folder}")
+    progress.close()
+    predicted = np.empty(len(examples), np.int64)
+    predicted[examples.by_image()] = np.concatenate(found)
+    return predicted, state
+
+
+def load_task_model(spec: dict[str, Any], weights: Path, answers: int, device: torch.device) -> TaskModel:
+    """A run's model with its weights, ready to answer.
+
+    Raises:
+        WeightsError: the weights were trained for another number of answers, or do not fit.
+    """
+    tensors, meta = read_weights(weights)
+    described = meta["model"]
+    if described["answers"] != answers:
+        raise WeightsError(
+            f"{weights}: has {described['answers']} answers, but answers.json lists {answers}."
+            " Predict with the examples this run was trained on."
+        )
+    model = build_task_model(spec, described["vocabulary"], described["feature_width"], answers)
+    load_weights(model, tensors, str(weights))
+    return model.to(device).eval()

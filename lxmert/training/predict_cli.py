@@ -1,0 +1,44 @@
+"""Answer a split and write its submission file, validated before it takes its name."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lxmert.files import sha256_file
+from lxmert.specs.jobs import read_job_spec
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `predict`."""
+    parser.add_argument("--spec", required=True, help="job spec of the run: JSON, or @file.json")
+    parser.add_argument("--features", required=True, nargs="+", type=Path, help="region stores")
+    parser.add_argument("--examples", required=True, type=Path, help="folder of the task's examples")
+    parser.add_argument("--split", required=True, help="split to answer, for example test")
+    parser.add_argument("--weights", required=True, type=Path, help="the run's weights")
+    parser.add_argument("--state", required=True, type=Path, help="folder for unfinished work")
+    parser.add_argument("--out", required=True, type=Path, help="submission file")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Predicts and writes."""
+    from lxmert.data.answers import read_answers
+    from lxmert.data.columns import Columns
+    from lxmert.tasks.submission import write_submission
+    from lxmert.training.devices import pick_device
+    from lxmert.training.predict import predict
+
+    spec = read_job_spec(args.spec)
+    device = pick_device(args.gpus, args.threads)
+    predicted, state = predict(
+        spec, args.features, args.examples, args.split, args.weights, args.state, device
+    )
+    write_submission(
+        spec["task"],
+        Columns(args.examples / f"{args.split}.safetensors"),
+        read_answers(args.examples / "answers.json"),
+        predicted,
+        args.out,
+        {"run": spec["run"], "weights_sha256": sha256_file(args.weights), "subset": spec.get("subset")},
+    )
+    state.clear()

@@ -1,0 +1,101 @@
+"""Pretraining: every objective on every sentence beside an image, right or wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lxmert.data.answers import read_answer_table
+from lxmert.data.batching import PretrainBatches
+from lxmert.data.regions import RegionSource
+from lxmert.data.wordpiece import read_vocabulary
+from lxmert.files import fingerprint
+from lxmert.models.pretraining import PretrainingModel
+from lxmert.state import JobState
+from lxmert.training.building import build_pretraining_model, describe_model
+from lxmert.training.loop import Evaluation, Trainer, TrainingJob
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class PretrainInputs:
+    """Files pretraining reads.
+
+    Attributes:
+        features: region stores.
+        train: columns file of the aggregated corpus.
+        valid: columns file of its held-out part.
+        answers: the joint answer table.
+        vocabulary: vocab.txt.
+    """
+
+    features: Sequence[Path]
+    train: Path
+    valid: Path
+    answers: Path
+    vocabulary: Path
+
+    def fingerprints(self) -> dict[str, Any]:
+        """Size and checksum of everything the result depends on."""
+        paths = [*self.features, self.train, self.valid, self.answers, self.vocabulary]
+        return {str(path): fingerprint(path) for path in paths}
+
+
+def pretrain(
+    spec: dict[str, Any], inputs: PretrainInputs, state_folder: Path, device: torch.device, workers: int
+) -> tuple[Trainer, dict[str, Any]]:
+    """Trains to the end and returns the trainer, with what its weights files say of the model.
+
+    Raises:
+        LxmertError: an input does not fit.
+        Interrupted: a signal asked to stop; the state is saved.
+    """
+    recipe, seed = spec["recipe"], spec["seed"]
+    state = JobState(state_folder, {"spec": spec, "inputs": inputs.fingerprints()})
+    regions = RegionSource(inputs.features)
+    table = read_answer_table(inputs.answers)
+    vocabulary = read_vocabulary(inputs.vocabulary)
+    model = build_pretraining_model(spec, len(vocabulary), regions, len(table)).to(device)
+    batches = PretrainBatches(inputs.train, regions, recipe, vocabulary, seed)
+    # One fixed draw of masks and mismatches for the held-out part, so that epochs compare.
+    held_out_recipe = {**recipe, "global_batch": recipe["evaluate_batch"]}
+    held_out = PretrainBatches(inputs.valid, regions, held_out_recipe, vocabulary, seed, "valid")
+    trainer = Trainer(
+        TrainingJob(
+            model=model,
+            losses=model,
+            weights=model.weights,
+            batches=batches,
+            recipe=recipe,
+            seed=seed,
+            state=state,
+            noise=model.encoder.noise,
+            evaluate=lambda: held_out_losses(model, held_out, device),
+            device=device,
+            workers=workers,
+            evaluate_first=True,
+        )
+    )
+    log.info("%d training sentences, %d steps", len(batches.columns), trainer.total_steps)
+    trainer.run()
+    return trainer, describe_model(spec, len(vocabulary), regions, len(table))
+
+
+@torch.inference_mode()
+def held_out_losses(model: PretrainingModel, batches: PretrainBatches, device: torch.device) -> Evaluation:
+    """Mean of each loss over the held-out part, with fixed masks; the smallest total is the best."""
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    for step in range(batches.steps_per_epoch):
+        for name, loss in model(batches.batch(step).to(device)).items():
+            sums[name] = sums.get(name, 0.0) + float(loss.sum)
+            counts[name] = counts.get(name, 0.0) + float(loss.denominator)
+    means = {name: sums[name] / max(counts[name], 1e-12) for name in sums}
+    total = sum(model.weights[name] * mean for name, mean in means.items())
+    return Evaluation({"loss": total, **means}, select_by=-total)

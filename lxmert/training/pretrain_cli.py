@@ -1,0 +1,51 @@
+"""Pretrain a system; stopped or killed, the same command goes on where it was."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from lxmert.files import atomic_write_json
+from lxmert.specs.jobs import read_job_spec
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `pretrain`."""
+    parser.add_argument("--spec", required=True, help="job spec: JSON, or @file.json")
+    parser.add_argument("--features", required=True, nargs="+", type=Path, help="region stores")
+    parser.add_argument("--train", required=True, type=Path, help="examples of the aggregated corpus")
+    parser.add_argument("--valid", required=True, type=Path, help="examples of its held-out part")
+    parser.add_argument("--answers", required=True, type=Path, help="joint answer table")
+    parser.add_argument("--vocabulary", required=True, type=Path, help="vocab.txt")
+    parser.add_argument("--state", required=True, type=Path, help="folder for unfinished work")
+    parser.add_argument("--out-weights", required=True, type=Path, help="last weights, as published runs use")
+    parser.add_argument("--out-metrics", required=True, type=Path, help="losses and seconds, as JSON")
+    parser.add_argument("--out-history", required=True, type=Path, help="training curve, JSON lines")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Trains and writes the outputs."""
+    from lxmert.models.weights import save_weights
+    from lxmert.training.devices import pick_device
+    from lxmert.training.loop import copy_history
+    from lxmert.training.pretrain import PretrainInputs, pretrain
+
+    began = time.monotonic()
+    spec = read_job_spec(args.spec)
+    inputs = PretrainInputs(args.features, args.train, args.valid, args.answers, args.vocabulary)
+    device = pick_device(args.gpus, args.threads)
+    trainer, meta = pretrain(spec, inputs, args.state, device, args.workers)
+    save_weights(args.out_weights, trainer.job.model, meta)
+    copy_history(trainer.job.state, args.out_history)
+    atomic_write_json(
+        args.out_metrics,
+        {
+            "run": spec["run"],
+            "split": "valid",
+            "steps": trainer.total_steps,
+            "evaluations": trainer.evaluations,
+            "seconds": time.monotonic() - began,
+        },
+    )
+    trainer.job.state.clear()

@@ -1,0 +1,53 @@
+"""Batches of consecutive steps, built here or ahead of time in worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from lxmert.types import Batch
+
+_PREFETCH = 4
+
+
+class StepBatches(Protocol):
+    """Anything that builds the batch of a step from the step's number alone."""
+
+    steps_per_epoch: int
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step."""
+
+
+class _BySteps(Dataset):  # type: ignore[type-arg]
+    def __init__(self, batches: StepBatches) -> None:
+        self._batches = batches
+
+    def __getitem__(self, step: int) -> Batch:
+        return self._batches.batch(step)
+
+
+def stream(batches: StepBatches, start: int, stop: int, workers: int) -> Iterator[tuple[int, Batch]]:
+    """Steps start … stop-1 with their batches, in order; workers change the speed and nothing else."""
+    steps = range(start, stop)
+    if workers == 0:
+        for step in steps:
+            yield step, batches.batch(step)
+        return
+    loader = DataLoader(
+        _BySteps(batches),
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        prefetch_factor=_PREFETCH,
+        worker_init_fn=_one_thread,
+        pin_memory=torch.cuda.is_available(),
+    )
+    yield from zip(steps, loader, strict=True)
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
