@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lxmert.data.raw_json import any_records
-from lxmert.data.wordpiece import train_vocabulary, write_vocabulary
+from lxmert.data.wordpiece import read_vocabulary, train_vocabulary, write_vocabulary
+from lxmert.errors import DataError
 from lxmert.progress import track
 from lxmert.specs import read_job_spec
 
@@ -20,22 +21,25 @@ _FIELDS = frozenset({"question", "caption", "phrase", "sentence"})
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `vocabulary`."""
-    parser.add_argument(
-        "--spec", default="{}", help="job spec as JSON, or @file: vocabulary_size, min_pair_count"
-    )
-    parser.add_argument(
-        "--texts", required=True, nargs="+", type=Path, help="official raw files, any of their forms"
-    )
+    parser.add_argument("--spec", default="{}", help="job spec as JSON, or @file: size, train, min_count")
+    parser.add_argument("--texts", required=True, nargs="+", type=Path, help="official raw files, any form")
     parser.add_argument("--out", required=True, type=Path, help="vocab.txt to write")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Writes the vocabulary."""
+    """Trains a vocabulary, or with `"train": false` checks the one given and takes it as it is."""
     spec = read_job_spec(args.spec)
-    texts = track(read_texts(sorted(args.texts)), None, "texts", "vocabulary")
-    tokens = train_vocabulary(
-        texts, int(spec.get("vocabulary_size", 2000)), int(spec.get("min_pair_count", 2))
-    )
+    if spec.get("train", True):
+        size = int(spec.get("size", 2000))
+        texts = track(read_texts(sorted(args.texts)), None, "texts", "vocabulary")
+        tokens = train_vocabulary(texts, size, int(spec.get("min_count", 2)))
+    else:
+        tokens = read_vocabulary(args.texts[0]).tokens
+        if "size" in spec and len(tokens) != spec["size"]:
+            raise DataError(
+                f"{args.texts[0]}: holds {len(tokens)} tokens where {spec['size']} are expected."
+                " Fetch the file again, or correct the corpus document."
+            )
     write_vocabulary(tokens, args.out)
     log.info("%s: %d tokens", args.out, len(tokens))
 
