@@ -100,7 +100,9 @@ def _add_global_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("options of every verb")
     group.add_argument("--debug", action="store_true", help="show tracebacks and debug lines")
     group.add_argument("--gpus", type=_count, default=0, help="devices to use; 0 runs on the CPU")
-    group.add_argument("--threads", type=_positive, default=os.cpu_count() or 1, help="threads of one process")
+    group.add_argument(
+        "--threads", type=_positive, default=os.cpu_count() or 1, help="threads of one process"
+    )
     group.add_argument("--workers", type=_count, default=0, help="processes that load data")
 
 

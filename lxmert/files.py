@@ -146,10 +146,13 @@ def read_json(path: str | Path) -> Any:
         raise explain_os_error(error, path) from error
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}. Fetch or write the file again."
+            f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}."
+            " Fetch or write the file again."
         ) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text at byte {error.start}. Fetch or write the file again.") from error
+        raise DataError(
+            f"{path}: not UTF-8 text at byte {error.start}. Fetch or write the file again."
+        ) from error
 
 
 def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -166,9 +169,13 @@ def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 try:
                     value = json.loads(line)
                 except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                    raise DataError(f"{path}:{number}: not valid JSON: {error}. Fetch the file again.") from error
+                    raise DataError(
+                        f"{path}:{number}: not valid JSON: {error}. Fetch the file again."
+                    ) from error
                 if not isinstance(value, dict):
-                    raise DataError(f"{path}:{number}: a line must hold one JSON object. Fetch the file again.")
+                    raise DataError(
+                        f"{path}:{number}: a line must hold one JSON object. Fetch the file again."
+                    )
                 yield number, value
     except OSError as error:
         raise explain_os_error(error, path) from error

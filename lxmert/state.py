@@ -78,7 +78,8 @@ class JobState:
                 meta = json.loads(handle.metadata()["meta"])
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise DataError(
-                f"{self._file}: the saved state cannot be read ({error}). Remove {self.folder} to start again."
+                f"{self._file}: the saved state cannot be read ({error})."
+                f" Remove {self.folder} to start again."
             ) from error
         self._cut_history(meta.get("step"))
         return tensors, meta

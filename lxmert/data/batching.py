@@ -44,7 +44,9 @@ class Examples:
             for path, part in zip(paths, self.parts, strict=True):
                 regions.require(part.strings("images"), path)
         if not len(self):
-            raise DataError(f"{', '.join(map(str, paths))}: no examples. Raise `subset` or check the annotations.")
+            raise DataError(
+                f"{', '.join(map(str, paths))}: no examples. Raise `subset` or check the annotations."
+            )
 
     def __len__(self) -> int:
         return int(self.bounds[-1])

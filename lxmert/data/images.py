@@ -30,7 +30,8 @@ def list_images(folder: Path) -> dict[str, str]:
         relative = path.relative_to(folder).as_posix()
         if image_id in found:
             raise DataError(
-                f"{folder}: image id {image_id} occurs twice: {found[image_id]} and {relative}. Remove one of them."
+                f"{folder}: image id {image_id} occurs twice: {found[image_id]} and {relative}."
+                " Remove one of them."
             )
         found[image_id] = relative
     if not found:
@@ -88,7 +89,9 @@ def write_listing(image_set: str, folder: Path, only: set[str] | None, subset: i
     if only is not None:
         absent = sorted(only - images.keys())
         if absent:
-            raise DataError(f"{folder}: {len(absent)} images of {image_set} are missing, first: {absent[:5]}.")
+            raise DataError(
+                f"{folder}: {len(absent)} images of {image_set} are missing, first: {absent[:5]}."
+            )
         images = {image_id: file for image_id, file in images.items() if image_id in only}
     chosen = choose_subset(images, subset)
     listing = {

@@ -14,8 +14,12 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `list-images`."""
     parser.add_argument("--image-set", required=True, help="its name, for example mscoco_val2014")
-    parser.add_argument("--folder", required=True, type=Path, help="where its images lie, sub-folders included")
-    parser.add_argument("--only-gqa", type=Path, help="keep the images that this GQA question file asks about")
+    parser.add_argument(
+        "--folder", required=True, type=Path, help="where its images lie, sub-folders included"
+    )
+    parser.add_argument(
+        "--only-gqa", type=Path, help="keep the images that this GQA question file asks about"
+    )
     parser.add_argument("--subset", type=int, help="keep at most so many images")
     parser.add_argument("--out", required=True, type=Path, help="JSON file to write")
 

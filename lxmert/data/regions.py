@@ -88,8 +88,8 @@ class RegionSource:
             image_set, _, stem = missing[0].partition("/")
             path = self._stores[image_set].path
             raise DataError(
-                f"{path}: no regions for image {stem}, needed by {source} ({len(missing)} of {total} images are"
-                f" missing). Remove {path} and run: snakemake {path}"
+                f"{path}: no regions for image {stem}, needed by {source}"
+                f" ({len(missing)} of {total} images are missing). Remove {path} and run: snakemake {path}"
             )
 
     def read(self, keys: Sequence[str], labels: bool = False) -> RegionBatch:

@@ -15,7 +15,7 @@ from lxmert.errors import SpecError
 from lxmert.models.heads import ClassificationHead, TaskModel, build_head, warm_start_answers
 from lxmert.models.layers import initialise
 from lxmert.models.pretraining import PretrainingModel, build_pretraining
-from lxmert.models.weights import load_weights
+from lxmert.models.weights import load_tensors
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,9 @@ def resolve(reference: str, where: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise SpecError(f'{where}: "{reference}" cannot be found ({error}). Write "module:object".') from error
+        raise SpecError(
+            f'{where}: "{reference}" cannot be found ({error}). Write "module:object".'
+        ) from error
 
 
 def build_encoder(spec: dict[str, Any], vocabulary: int, feature_width: int) -> torch.nn.Module:
@@ -89,22 +91,28 @@ def start_from_pretrained(
         WeightsError: a tensor of the encoder is missing or has another shape.
     """
     encoder = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
-    load_weights(model.encoder, {name.removeprefix("encoder."): value for name, value in encoder.items()}, source)
+    load_tensors(
+        model.encoder, {name.removeprefix("encoder."): value for name, value in encoder.items()}, source
+    )
     head = {
-        name.removeprefix(_ANSWER_HEAD): value for name, value in tensors.items() if name.startswith(_ANSWER_HEAD)
+        name.removeprefix(_ANSWER_HEAD): value
+        for name, value in tensors.items()
+        if name.startswith(_ANSWER_HEAD)
     }
     if rows is None or not head or type(model.head) is not ClassificationHead:
         log.info("task head starts from random values")
         return
     pretrained = ClassificationHead(model.head.inner.in_features, len(head["outer.bias"]))
-    load_weights(pretrained, head, source)
+    load_tensors(pretrained, head, source)
     warm_start_answers(model.head, pretrained, rows.tolist())
 
 
 _ANSWER_HEAD = "objectives.qa.head."
 
 
-def describe_model(spec: dict[str, Any], vocabulary: int, regions: RegionSource, answers: int) -> dict[str, Any]:
+def describe_model(
+    spec: dict[str, Any], vocabulary: int, regions: RegionSource, answers: int
+) -> dict[str, Any]:
     """What a weights file says of itself: the spec it was trained by, and the counts that shape it."""
     return {
         "spec": spec,

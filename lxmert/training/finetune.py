@@ -114,7 +114,9 @@ def finetune(
 def _start(model: TaskModel, inputs: FinetuneInputs, answers: list[str]) -> None:
     """Pretrained encoder, and the answer head's rows chosen by answer string."""
     if inputs.init is None:
-        raise SpecError('init is "pretrained", but no --init weights were given. Give them, or set init: scratch.')
+        raise SpecError(
+            'init is "pretrained", but no --init weights were given. Give them, or set init: scratch.'
+        )
     tensors, meta = read_weights(inputs.init)
     rows = None
     if inputs.pretrain_answers is not None and meta["model"].get("answers"):
@@ -122,7 +124,8 @@ def _start(model: TaskModel, inputs: FinetuneInputs, answers: list[str]) -> None
         if len(table) != meta["model"]["answers"]:
             raise WeightsError(
                 f"{inputs.init}: was pretrained with {meta['model']['answers']} answers, but"
-                f" {inputs.pretrain_answers} has {len(table)}. Give the table those weights were trained with."
+                f" {inputs.pretrain_answers} has {len(table)}."
+                " Give the table those weights were trained with."
             )
         rows = match_answers(answers, table)
         log.info("answer head: %d of %d answers start from pretrained rows", (rows >= 0).sum(), len(rows))

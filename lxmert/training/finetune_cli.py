@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Trains and writes the outputs."""
-    from lxmert.models.weights import save_weights
+    from lxmert.models.weights import model_tensors, save_weights
     from lxmert.training.devices import pick_device
     from lxmert.training.finetune import FinetuneInputs, finetune
     from lxmert.training.loop import copy_history
@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> None:
     inputs = FinetuneInputs(args.features, args.examples, args.vocabulary, args.init, args.pretrain_answers)
     device = pick_device(args.gpus, args.threads)
     trainer, meta = finetune(spec, inputs, args.state, device, args.workers)
-    save_weights(args.out_last, trainer.job.model, meta)
+    save_weights(args.out_last, model_tensors(trainer.job.model), meta)
     trainer.load_best()
-    save_weights(args.out_weights, trainer.job.model, meta)
+    save_weights(args.out_weights, model_tensors(trainer.job.model), meta)
     atomic_write_json(args.out_spec, spec)
     copy_history(trainer.job.state, args.out_history)
     atomic_write_json(
@@ -56,5 +56,3 @@ def run(args: argparse.Namespace) -> None:
         },
     )
     trainer.job.state.clear()
-
-

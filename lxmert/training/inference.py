@@ -13,7 +13,9 @@ from lxmert.training.loop import Evaluation
 
 
 @torch.inference_mode()
-def chunk_logits(model: TaskModel, examples: Examples, rows: np.ndarray, device: torch.device) -> torch.Tensor:
+def chunk_logits(
+    model: TaskModel, examples: Examples, rows: np.ndarray, device: torch.device
+) -> torch.Tensor:
     """Logits [B, K] of some examples.
 
     Each distinct image and each distinct sentence of the chunk is encoded once; only the layers that

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from lxmert.errors import Interrupted, LxmertError
 from lxmert.files import atomic_path
 from lxmert.models.layers import DropoutNoise
+from lxmert.models.weights import load_tensors, model_tensors
 from lxmert.objectives import Loss
 from lxmert.progress import Progress
 from lxmert.state import JobState, StopSignal
@@ -130,7 +131,9 @@ class Trainer:
                     self._save()
                     saved = time.monotonic()
                 if stop.requested and self.step < self.total_steps:
-                    raise Interrupted(f"saved at step {self.step} of {self.total_steps} in {job.state.folder}")
+                    raise Interrupted(
+                        f"saved at step {self.step} of {self.total_steps} in {job.state.folder}"
+                    )
                 wait = time.monotonic()
         progress.close()
 
@@ -191,15 +194,18 @@ class Trainer:
         if self.best is None or evaluation.select_by > self.best:  # strictly better, as the reference
             self.best, self.best_step = evaluation.select_by, self.step
             with atomic_path(self.best_path) as temporary:
-                save_file(_model_tensors(self.job.model), str(temporary))
+                save_file(
+                    {k: v.contiguous().cpu() for k, v in model_tensors(self.job.model).items()},
+                    str(temporary),
+                )
 
     def load_best(self) -> None:
         """Puts the best weights into the model; the last ones where nothing was evaluated."""
         if self.best is not None:
-            _load_model_tensors(self.job.model, load_file(str(self.best_path)))
+            load_tensors(self.job.model, load_file(str(self.best_path)), str(self.best_path))
 
     def _save(self) -> None:
-        tensors = {f"model.{name}": value for name, value in _model_tensors(self.job.model).items()}
+        tensors = {f"model.{name}": value for name, value in model_tensors(self.job.model).items()}
         tensors |= {f"optimizer.{name}": value for name, value in self.optimizer.state_dict().items()}
         self.job.state.save(
             tensors,
@@ -218,7 +224,7 @@ class Trainer:
         if loaded is None:
             return
         tensors, meta = loaded
-        _load_model_tensors(self.job.model, _with_prefix(tensors, "model."))
+        load_tensors(self.job.model, _with_prefix(tensors, "model."), str(self.job.state.folder))
         self.optimizer.load_state_dict(_with_prefix(tensors, "optimizer."))
         self.step, self.best, self.best_step = meta["step"], meta["best"], meta["best_step"]
         self.evaluations = meta["evaluations"]
@@ -230,17 +236,6 @@ def planned_steps(recipe: dict[str, Any], steps_per_epoch: int) -> int:
     """Steps of a whole run: `max_epochs`, or fewer where `max_steps` says so."""
     steps: int = recipe["max_epochs"] * steps_per_epoch
     return min(steps, recipe["max_steps"]) if recipe.get("max_steps") else steps
-
-
-def _model_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Each parameter once, by its first name, contiguous: what safetensors can hold."""
-    return {name: value.detach().contiguous().cpu() for name, value in model.named_parameters()}
-
-
-def _load_model_tensors(model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[name])
 
 
 def _with_prefix(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ from lxmert.data.regions import RegionSource
 from lxmert.errors import Interrupted, WeightsError
 from lxmert.files import fingerprint
 from lxmert.models.heads import TaskModel
-from lxmert.models.weights import load_weights, read_weights
+from lxmert.models.weights import load_tensors, read_weights
 from lxmert.progress import Progress
 from lxmert.state import JobState, StopSignal
 from lxmert.training.building import build_task_model
@@ -91,5 +91,5 @@ def load_task_model(spec: dict[str, Any], weights: Path, answers: int, device: t
             " Predict with the examples this run was trained on."
         )
     model = build_task_model(spec, described["vocabulary"], described["feature_width"], answers)
-    load_weights(model, tensors, str(weights))
+    load_tensors(model, tensors, str(weights))
     return model.to(device).eval()

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Trains and writes the outputs."""
-    from lxmert.models.weights import save_weights
+    from lxmert.models.weights import model_tensors, save_weights
     from lxmert.training.devices import pick_device
     from lxmert.training.loop import copy_history
     from lxmert.training.pretrain import PretrainInputs, pretrain
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     inputs = PretrainInputs(args.features, args.train, args.valid, args.answers, args.vocabulary)
     device = pick_device(args.gpus, args.threads)
     trainer, meta = pretrain(spec, inputs, args.state, device, args.workers)
-    save_weights(args.out_weights, trainer.job.model, meta)
+    save_weights(args.out_weights, model_tensors(trainer.job.model), meta)
     copy_history(trainer.job.state, args.out_history)
     atomic_write_json(
         args.out_metrics,

@@ -79,7 +79,10 @@ def test_nan_is_not_json(tmp_path: Path) -> None:
 
 
 def test_suggest_names_the_nearest() -> None:
-    assert suggest("learning_rat", ["learning_rate", "eps"]) == ' Did you mean "learning_rate"? Known: eps, learning_rate.'
+    assert (
+        suggest("learning_rat", ["learning_rate", "eps"])
+        == ' Did you mean "learning_rate"? Known: eps, learning_rate.'
+    )
     assert suggest("zzz", []) == ""
 
 

@@ -75,5 +75,7 @@ def test_answers_follow_their_scores() -> None:
 
 def test_no_labels_at_all() -> None:
     empty = np.array([], np.int32)
-    drawn = sample_answers(empty, empty.astype(np.float32), np.zeros(3, np.int64), np.array([0, 1]), generator(6))
+    drawn = sample_answers(
+        empty, empty.astype(np.float32), np.zeros(3, np.int64), np.array([0, 1]), generator(6)
+    )
     assert drawn.tolist() == [-1, -1]

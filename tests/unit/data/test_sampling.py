@@ -41,5 +41,8 @@ def test_steps_of_an_epoch_do_not_repeat_a_row() -> None:
 
 
 def test_seeds_depend_on_every_part() -> None:
-    assert len({derive_seed(1, "a", 2), derive_seed(1, "a", 3), derive_seed(1, "b", 2), derive_seed(12, "a")}) == 4
+    assert (
+        len({derive_seed(1, "a", 2), derive_seed(1, "a", 3), derive_seed(1, "b", 2), derive_seed(12, "a")})
+        == 4
+    )
     assert np.array_equal(generator(1, "x").random(3), generator(1, "x").random(3))
