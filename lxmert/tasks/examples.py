@@ -16,7 +16,7 @@ from lxmert.data.images import read_listing
 from lxmert.data.wordpiece import WordPieceTokenizer
 from lxmert.errors import DataError
 from lxmert.progress import track
-from lxmert.tasks.records import Place
+from lxmert.tasks.records import Place, equal_hashes
 
 _CHUNK = 4096
 
@@ -208,7 +208,6 @@ def write_examples(read: Callable[[], Iterator[Example]], file: ExampleFile, lab
     Raises:
         DataError: an id occurs twice, an image is unknown, a raw file is faulty.
     """
-    # A set of four million strings would need half a gigabyte; their hashes need 32 MB.
     hashes = array("q")
     with file:
         for example in track(read(), None, "examples", label):
@@ -218,15 +217,9 @@ def write_examples(read: Callable[[], Iterator[Example]], file: ExampleFile, lab
 
 
 def _check_distinct(hashes: array[int], read: Callable[[], Iterator[Example]]) -> None:
-    values = np.frombuffer(hashes, dtype=np.int64) if len(hashes) else np.empty(0, np.int64)
-    order = np.argsort(values, kind="stable")
-    same = np.flatnonzero(values[order][1:] == values[order][:-1])
-    if not len(same):
-        return
-    suspects = sorted({int(order[i]) for i in same} | {int(order[i + 1]) for i in same})
     first: dict[str, Place] = {}
     examples, at = read(), 0
-    for number in suspects:
+    for number in equal_hashes(hashes):  # perhaps equal by chance, so their ids are read again
         example = next(islice(examples, number - at, None))
         at = number + 1
         if example.id in first:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lxmert.errors import DataError
 
@@ -85,3 +88,14 @@ def raw_files(raw: Path, names: str | list[str]) -> list[Path]:
 def is_whole(value: Mapping[str, Any] | object) -> bool:
     """True for a whole number that is no truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def equal_hashes(hashes: array[int]) -> list[int]:
+    """Positions whose hash occurs more than once, ascending.
+
+    Sets of four million ids would need half a gigabyte; their hashes need 32 MB.
+    """
+    values = np.frombuffer(hashes, dtype=np.int64) if len(hashes) else np.empty(0, np.int64)
+    order = np.argsort(values, kind="stable")
+    same = np.flatnonzero(values[order][1:] == values[order][:-1])
+    return sorted({*order[same].tolist(), *order[same + 1].tolist()})

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import csv
 import json
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from lxmert.data.columns import Columns
+from lxmert.data.columns import Columns, Strings
 from lxmert.data.raw_json import list_records
 from lxmert.errors import DataError
 from lxmert.files import atomic_path, atomic_write_json, explain_os_error, sha256_file
+from lxmert.tasks.records import equal_hashes
 
 
 def write_submission(
@@ -44,6 +46,7 @@ def write_submission(
     """
     form = task["submission"]
     ids = examples.strings("id")
+    _check_ids(form, ids, examples.path)
     predicted = np.asarray(predicted)
     assert predicted.shape == (len(ids),) and np.issubdtype(predicted.dtype, np.integer), predicted.shape
     _check_range(ids, predicted, len(answers), examples.path)
@@ -85,7 +88,19 @@ def read_predictions(task: dict[str, Any], path: Path) -> dict[str, str]:
     return result
 
 
-def _check_range(ids: Sequence[str], predicted: np.ndarray, answers: int, path: Path) -> None:
+def _check_ids(form: dict[str, Any], ids: Strings, path: Path) -> None:
+    if form.get("id_type") == "integer":
+        for example_id in ids:
+            if not example_id.isdecimal():
+                raise DataError(f"{path}: id {example_id} must be a whole number to be submitted.")
+    seen: set[str] = set()
+    for row in equal_hashes(array("q", map(hash, ids))):
+        if ids[row] in seen:
+            raise DataError(f"{path}: id {ids[row]} stands twice. Remove the file and build it again.")
+        seen.add(ids[row])
+
+
+def _check_range(ids: Strings, predicted: np.ndarray, answers: int, path: Path) -> None:
     outside = np.flatnonzero((predicted < 0) | (predicted >= answers))
     if len(outside):
         row = int(outside[0])
