@@ -1,0 +1,337 @@
+"""The detector's documents: sizes, extraction profiles and training recipes, read and checked."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from lxmert.errors import SpecError, suggest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """How large the network sees a picture, and the mean colour taken off it."""
+
+    short_side_px: int
+    long_side_px: int
+    mean_bgr: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Stem:
+    """The first convolution."""
+
+    channels: int
+    kernel: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of bottleneck blocks; the stride sits in the first 1x1 convolution."""
+
+    name: str
+    blocks: int
+    bottleneck: int
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class ProposalHead:
+    """The region proposal network."""
+
+    width: int
+    anchor_ratios: tuple[float, ...]
+    anchor_scales: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RegionHead:
+    """The last stage, run on every pooled region; `channels` is the region-feature width."""
+
+    pool: int
+    blocks: int
+    bottleneck: int
+    channels: int
+    dilation: int
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Widths of the attribute branch."""
+
+    embedding: int
+    attribute_hidden: int
+
+
+@dataclass(frozen=True)
+class Classes:
+    """How many objects and attributes, without background and without "none"."""
+
+    objects: int | None
+    attributes: int | None
+
+
+@dataclass(frozen=True)
+class ProposalCounts:
+    """Boxes kept before and after suppression, and its overlap threshold."""
+
+    before_nms: int
+    after_nms: int
+    nms: float
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Proposal counts; the least side is in pixels of the original image."""
+
+    min_side_px: float
+    test: ProposalCounts
+    train: ProposalCounts
+
+
+@dataclass(frozen=True)
+class DetectorSize:
+    """Every width and count of a detector (`sizes/*.yaml`)."""
+
+    size: str
+    version: int
+    image: ImageSize
+    stem: Stem
+    stages: tuple[Stage, ...]
+    rpn: ProposalHead
+    head: RegionHead
+    predictor: Predictor
+    classes: Classes
+    proposals: Proposals
+
+    @property
+    def stride(self) -> int:
+        """Pixels of network input per cell of the feature map."""
+        product = 4
+        for stage in self.stages:
+            product *= stage.stride
+        return product
+
+    @property
+    def anchors(self) -> int:
+        """Anchors per cell."""
+        return len(self.rpn.anchor_ratios) * len(self.rpn.anchor_scales)
+
+
+@dataclass(frozen=True)
+class ImageRule:
+    """How a file becomes network input."""
+
+    exif: Literal["apply", "ignore"]
+    resize: Literal["factor_after_mean"]
+
+
+@dataclass(frozen=True)
+class ProposalRule:
+    """The conventions of the proposal layer."""
+
+    decode: Literal["no_minus_one"]
+    clip: Literal["inclusive"]
+    min_side: Literal["before_cut"]
+    nms: Literal["plus_one"]
+    when_none: Literal["whole_image", "bad_image"]
+
+
+@dataclass(frozen=True)
+class SelectionRule:
+    """Which proposals become regions."""
+
+    rule: Literal["class_nms"]
+    min_boxes: int
+    max_boxes: int
+    threshold: float
+    nms: float
+
+
+@dataclass(frozen=True)
+class StoreRule:
+    """How features are kept."""
+
+    dtype: Literal["float16", "float32"]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named, versioned list of detector quirks (`profiles/*.yaml`)."""
+
+    profile: str
+    version: int
+    source: str
+    image: ImageRule
+    proposals: ProposalRule
+    pooling: Literal["roi_pool", "roi_align"]
+    boxes: Literal["proposal"]
+    attributes: Literal["softmax_all", "softmax_without_none"]
+    selection: SelectionRule
+    store: StoreRule
+    bad_images: Literal["stop", "quarantine"]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """SGD or AdamW; `head_bias_lr` multiplies the rate of the new layers' biases."""
+
+    name: Literal["sgd", "adamw"]
+    lr: float
+    momentum: float
+    weight_decay: float
+    head_bias_lr: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over the steps."""
+
+    name: Literal["steps", "cosine"]
+    warmup_steps: int
+    drop_at: tuple[int, ...]
+    drop: float
+
+
+@dataclass(frozen=True)
+class NormRule:
+    """Norms in training: frozen, or on batch statistics until `freeze_after` of all steps."""
+
+    train: Literal["frozen", "batch"]
+    freeze_after: float
+
+
+@dataclass(frozen=True)
+class Init:
+    """Where the first weights come from."""
+
+    backbone: Literal["weights", "random"]
+    head_std: float
+
+
+@dataclass(frozen=True)
+class AnchorSampling:
+    """Which anchors the proposal network learns from."""
+
+    batch: int
+    positive_fraction: float
+    positive_iou: float
+    negative_iou: float
+    zero_overlap_ties: bool
+
+
+@dataclass(frozen=True)
+class RegionSampling:
+    """Which regions the heads learn from; box targets are divided by `box_std`."""
+
+    batch: int
+    foreground_fraction: float
+    foreground_iou: float
+    background_iou: tuple[float, ...]
+    box_std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a detector is trained (`recipes/*.yaml`)."""
+
+    recipe: str
+    version: int
+    images_per_step: int
+    steps: int
+    optimizer: Optimizer
+    schedule: Schedule
+    clip_norm: float | None
+    norm: NormRule
+    frozen: tuple[str, ...]
+    init: Init
+    flip: bool
+    rpn: AnchorSampling
+    roi: RegionSampling
+    loss_weights: dict[str, float]
+    log_every_steps: int
+    save_every_seconds: float
+    cache_mb: float
+
+
+LOSSES = ("rpn_class", "rpn_box", "class", "box", "attribute")
+
+
+def parse(kind: type[T], document: Any, where: str) -> T:
+    """A document as a checked dataclass.
+
+    Raises:
+        SpecError: a setting is unknown, missing or of the wrong kind.
+    """
+    if not isinstance(document, dict):
+        raise SpecError(f"{where}: must be a mapping, is {_kind(document)}.")
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for name in document:
+        if name not in hints:
+            raise SpecError(f"{where}/{name}: unknown setting.{suggest(name, names)}")
+    missing = [name for name in names if name not in document]
+    if missing:
+        raise SpecError(f"{where}/{missing[0]}: missing; add it ({', '.join(missing)} are needed).")
+    return kind(**{name: _value(hints[name], document[name], f"{where}/{name}") for name in names})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if is_dataclass(hint):
+        return parse(hint, value, where)  # type: ignore[arg-type]
+    if origin is Literal:
+        if value not in arguments:
+            raise SpecError(f"{where}: unknown value {value!r}.{suggest(str(value), arguments)}")
+        return value
+    if origin in (Union, types.UnionType):
+        return None if value is None else _value(arguments[0], value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise SpecError(f"{where}: must be a list, is {_kind(value)}.")
+        return tuple(_value(arguments[0], item, f"{where}/{i}") for i, item in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise SpecError(f"{where}: must be a mapping, is {_kind(value)}.")
+        return {name: _value(arguments[1], item, f"{where}/{name}") for name, item in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise SpecError(f"{where}: must be of kind {hint.__name__}, is {_kind(value)}.")
+    return value
+
+
+def _kind(value: Any) -> str:
+    return f"{value!r} ({type(value).__name__})"
+
+
+def parse_size(document: Any, where: str = "size") -> DetectorSize:
+    """A checked size."""
+    return parse(DetectorSize, document, where)
+
+
+def parse_profile(document: Any, where: str = "profile") -> Profile:
+    """A checked extraction profile."""
+    profile = parse(Profile, document, where)
+    rule = profile.selection
+    if not 0 < rule.min_boxes <= rule.max_boxes:
+        raise SpecError(
+            f"{where}/selection: min_boxes {rule.min_boxes} and max_boxes {rule.max_boxes} must rise from 1."
+        )
+    return profile
+
+
+def parse_recipe(document: Any, where: str = "recipe") -> Recipe:
+    """A checked recipe."""
+    recipe = parse(Recipe, document, where)
+    for name in recipe.loss_weights:
+        if name not in LOSSES:
+            raise SpecError(f"{where}/loss_weights/{name}: unknown loss.{suggest(name, LOSSES)}")
+    for name in LOSSES:
+        if name not in recipe.loss_weights:
+            raise SpecError(f"{where}/loss_weights/{name}: missing; give its weight, or 0.")
+    return recipe

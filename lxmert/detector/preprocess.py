@@ -1,0 +1,193 @@
+"""From a file, bytes, a PIL image or an array to network input, as the Caffe reference did it."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from lxmert.errors import DataError
+
+ImageSource = Any  # Path | str | bytes | PIL.Image.Image | np.ndarray
+
+# What Pillow's decoders raise on damaged files.
+_DECODE_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error,
+    OverflowError, MemoryError, Image.DecompressionBombError, NotImplementedError,
+)  # fmt: skip
+
+
+def decode_image(
+    source: ImageSource, exif: str = "apply", order: str = "bgr", array_order: str | None = None
+) -> np.ndarray:
+    """An image as 8-bit colour, the same bits whichever way it is handed over.
+
+    Greyscale becomes three equal channels, alpha is dropped without blending, 16 bits keep their
+    upper 8, palettes and CMYK are converted, animations give their first frame: what
+    `cv2.imread` does, plus the formats it cannot read.
+
+    Args:
+        source: a path, the file's bytes, a PIL image, or an array ([h, w], [h, w, 1|3|4]; uint8
+            or uint16).
+        exif: "apply" turns the image by its EXIF orientation, "ignore" does not.
+        order: channel order wanted, "bgr" or "rgb".
+        array_order: channel order of an array with colours; must be said.
+
+    Returns:
+        uint8 [h, w, 3].
+
+    Raises:
+        DataError: the file is missing, empty, truncated or not an image.
+    """
+    if isinstance(source, np.ndarray):
+        rgb = _array_to_rgb(source, array_order)
+    else:
+        where = str(source) if isinstance(source, (str, Path)) else "image"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # large pictures and odd metadata are fine
+                rgb = _open_as_rgb(source, exif)
+        except FileNotFoundError as error:
+            raise DataError(f"{where}: no such image file; fetch it again.") from error
+        except _DECODE_ERRORS as error:
+            raise DataError(
+                f"{where}: cannot be read as an image ({_reason(error)}); fetch it again."
+            ) from error
+    if rgb.shape[0] == 0 or rgb.shape[1] == 0:
+        raise DataError("image: has no pixels; remove it from the image set.")
+    return np.ascontiguousarray(rgb[:, :, ::-1]) if order == "bgr" else np.ascontiguousarray(rgb)
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if "cannot identify" in text:
+        return "not an image"
+    return text or type(error).__name__
+
+
+def _open_as_rgb(source: ImageSource, exif: str) -> np.ndarray:
+    if isinstance(source, Image.Image):
+        return _pil_to_rgb(source, exif)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        handle: Any = io.BytesIO(source)
+    else:
+        handle = Path(source)
+    with Image.open(handle) as image:
+        return _pil_to_rgb(image, exif)
+
+
+def _pil_to_rgb(image: Image.Image, exif: str) -> np.ndarray:
+    if getattr(image, "n_frames", 1) > 1 and image.tell() != 0:
+        image.seek(0)
+    image.load()
+    if exif == "apply":
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits a pixel, whatever Pillow calls it
+        values = np.asarray(image).astype(np.int64)
+        return _array_to_rgb(np.clip(values, 0, 65535).astype(np.uint16), None)
+    if image.mode == "F":
+        return _array_to_rgb(np.clip(np.rint(np.asarray(image)), 0, 255).astype(np.uint8), None)
+    if image.mode == "LA":
+        image = image.getchannel("L")
+    elif image.mode == "RGBA":
+        return np.asarray(image)[:, :, :3]
+    return np.asarray(image.convert("RGB"))
+
+
+def _array_to_rgb(array: np.ndarray, order: str | None) -> np.ndarray:
+    if array.dtype == np.uint16:
+        array = (array >> 8).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise DataError(f"image array: must be uint8 or uint16, is {array.dtype}; convert it first.")
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise DataError(f"image array: must be [h, w] or [h, w, 1|3|4], is {list(array.shape)}.")
+    if array.shape[2] == 1:
+        return np.repeat(array, 3, axis=2)
+    if order not in ("rgb", "bgr"):
+        raise DataError('image array: say array_order="rgb" or "bgr"; the network cannot tell.')
+    return array[:, :, :3] if order == "rgb" else array[:, :, 2::-1]
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Network input of one image.
+
+    Attributes:
+        pixels: float32 [3, h, w], BGR, mean taken off.
+        scale: blob pixels per original pixel (float64).
+        width: of the original image.
+        height: of the original image.
+    """
+
+    pixels: np.ndarray
+    scale: float
+    width: int
+    height: int
+
+
+def image_scale(height: int, width: int, short_side_px: int, long_side_px: int) -> float:
+    """The factor that makes the short side `short_side_px`, unless the long side grew past its limit."""
+    scale = short_side_px / min(height, width)
+    if round(scale * max(height, width)) > long_side_px:
+        scale = long_side_px / max(height, width)
+    return scale
+
+
+def scaled_sides(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Blob height and width: half to even (Python's `round`), at least one pixel."""
+    return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+def make_blob(
+    image_bgr: np.ndarray, short_side_px: int, long_side_px: int, mean_bgr: tuple[float, ...]
+) -> Blob:
+    """Network input of a uint8 BGR image [h, w, 3].
+
+    The mean goes first, then a float bilinear resize by the factor (spec: the reverse order, or a
+    resize to an integer size, gives other pixels).
+
+    Source: Caffe reference `_get_image_blob`; tests/golden/detector/test_resize.py.
+    """
+    height, width = image_bgr.shape[:2]
+    scale = image_scale(height, width, short_side_px, long_side_px)
+    # float32(float64(level) - mean), as subtracting a float64 mean from a float32 image in place gives.
+    levels = (np.arange(256, dtype=np.float64)[:, None] - np.asarray(mean_bgr, np.float64)).astype(np.float32)
+    channels = [levels[:, c][image_bgr[:, :, c]] for c in range(3)]
+    pixels = resize_by_factor(np.stack(channels), scale)  # [3, h, w]
+    return Blob(pixels, scale, width, height)
+
+
+def resize_by_factor(channels: np.ndarray, scale: float) -> np.ndarray:
+    """Bilinear resize of float32 [C, h, w] by an explicit factor, as `cv2.resize(fx=, fy=)` does.
+
+    Source pixel of destination d is (d + 0.5) / scale - 0.5 with the factor itself, not with the
+    ratio of integer sizes; edges clamp; no antialiasing even when shrinking.
+    """
+    _, height, width = channels.shape
+    out_height, out_width = scaled_sides(height, width, scale)
+    left, right, weight_x = _taps(out_width, width, scale)
+    upper, lower, weight_y = _taps(out_height, height, scale)
+    rows = np.unique(np.concatenate([upper, lower]))  # shrinking reads only some rows
+    part = channels[:, rows]
+    wide = part[:, :, left] * (1 - weight_x) + part[:, :, right] * weight_x  # [C, rows, out_width]
+    top, bottom = np.searchsorted(rows, upper), np.searchsorted(rows, lower)
+    weight = weight_y[:, None]
+    return np.ascontiguousarray(wide[:, top] * (1 - weight) + wide[:, bottom] * weight)
+
+
+def _taps(out: int, size: int, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    source = ((np.arange(out) + 0.5) * (1.0 / scale) - 0.5).astype(np.float32)
+    first = np.floor(source).astype(np.int64)
+    weight = source - first.astype(np.float32)
+    weight[(first < 0) | (first >= size - 1)] = 0.0
+    first = np.clip(first, 0, size - 1)
+    return first, np.minimum(first + 1, size - 1), weight.astype(np.float32)
