@@ -19,16 +19,29 @@ TYPE_WORDS = {
     "boolean": "true or false",
     "null": "null",
 }
+# What other programs call our settings, too far in spelling to be found by likeness.
+SYNONYMS = {
+    "learning_rate": "lr",
+    "batch_size": "global_batch",
+    "epochs": "max_epochs",
+    "hidden_size": "hidden",
+    "max_grad_norm": "clip_norm",
+    "warmup": "warmup_fraction",
+}
 
 
 @functools.cache
 def schema(name: str) -> dict[str, Any]:
-    """The schema `workflow/schemas/<name>.schema.yaml`, with references to other files put in place."""
-    path = SCHEMAS / f"{name}.schema.yaml"
-    document = read_yaml(path, f"workflow/schemas/{path.name}")
+    """The schema `workflow/schemas/<name>.schema.yaml`, with references put in place."""
+    document = _read_schema(f"{name}.schema.yaml")
     resolved = _inline(document, document)
     assert isinstance(resolved, dict)
     return resolved
+
+
+@functools.cache
+def _read_schema(file: str) -> dict[str, Any]:
+    return read_yaml(SCHEMAS / file, f"workflow/schemas/{file}")
 
 
 def _inline(node: Any, root: dict[str, Any]) -> Any:
@@ -36,15 +49,16 @@ def _inline(node: Any, root: dict[str, Any]) -> Any:
         return [_inline(item, root) for item in node]
     if not isinstance(node, dict):
         return node
-    if "$ref" in node:
-        file, _, pointer = node["$ref"].partition("#")
-        target: Any = schema(file.removesuffix(".schema.yaml")) if file else root
-        for key in pointer.strip("/").split("/") if pointer.strip("/") else []:
-            target = target[key]
-        # Keywords beside a reference (such as its own default) count more than the referred ones.
-        rest = {key: value for key, value in node.items() if key != "$ref"}
-        return {**_inline(target, root), **_inline(rest, root)}
-    return {key: _inline(value, root) for key, value in node.items() if key != "$defs"}
+    if "$ref" not in node:
+        return {key: _inline(value, root) for key, value in node.items() if key != "$defs"}
+    file, _, pointer = node["$ref"].partition("#")
+    source = _read_schema(file) if file else root
+    target: Any = source
+    for key in pointer.strip("/").split("/"):
+        target = target[key]
+    # Keywords beside a reference (such as its own default) count more than the referred ones.
+    rest = {key: value for key, value in node.items() if key != "$ref"}
+    return {**_inline(target, source), **_inline(rest, root)}
 
 
 def partial(node: Any) -> Any:
@@ -102,7 +116,7 @@ def _lines(error: Any, where: str, prefix: str) -> Iterator[str]:
         known = error.schema.get("properties", {})
         for name in error.instance:
             if name not in known:
-                yield f"{inside}{name}: unknown setting.{suggest(str(name), known)}"
+                yield f"{inside}{name}: unknown setting.{suggest(SYNONYMS.get(name, name), known)}"
     elif error.validator == "required":
         name = next(name for name in error.validator_value if f"'{name}'" in error.message.split(" is ")[0])
         yield f"{inside}{name}: missing; add it."
@@ -110,7 +124,7 @@ def _lines(error: Any, where: str, prefix: str) -> Iterator[str]:
         yield f"{place}{_wrong_type(error.instance, error.validator_value)}"
     elif error.validator == "enum":
         known = map(_word, error.validator_value)
-        yield f"{place}unknown value {_shown(error.instance)}.{suggest(str(error.instance), known)}"
+        yield f'{place}unknown value "{_word(error.instance)}".{suggest(_word(error.instance), known)}'
     elif error.validator in ("anyOf", "oneOf") and error.context:
         branches = [sub for sub in error.context if sub.validator != "type"] or error.context
         yield from _lines(branches[0], where, prefix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,20 @@ Document = dict[str, Any]
 # LXMERT's runs bear the task's name; those of other systems begin with the system's.
 UNPREFIXED = "lxmert"
 PRETRAIN = "pretrain"
+DETECTOR_DATASET, DETECTOR_IMAGES = "visual_genome", "vg"
+# What a split names for its scores only.
+SCORING_KEYS = ("all_questions", "choices")
+# What of a task document the examples do not depend on.
+NOT_IN_EXAMPLES = (
+    "head",
+    "loss",
+    "metrics",
+    "predict_on",
+    "select_by",
+    "select_on",
+    "submission",
+    "train_on",
+)
 
 
 def run_name(system: str, task: str) -> str:
@@ -67,6 +82,7 @@ class Plan:
         self._overrides: Document = self.config["overrides"]
         self._check_names()
         self._stop_on_mistakes()
+        self._check_overrides()
         self.corpus: Document = self._document("corpus", self.config["corpus"])
         self.datasets = {name: self._document("dataset", name) for name in document_names("dataset")}
         self.tasks = {name: self._document("task", name) for name in self._task_names()}
@@ -75,7 +91,8 @@ class Plan:
         self.sizes: dict[str, Document] = {}
         for system in self._system_names():
             self._add_system(system)
-        self._stop_on_mistakes()
+        if set(self.sizes) != set(self._system_names()):
+            self._stop_on_mistakes()
         self.runs = {name: self._run(name, settings) for name, settings in self._run_settings().items()}
         needed = dict.fromkeys(run.system for run in self.runs.values() if run.init == "pretrained")
         self.pretrainings = {run_name(system, PRETRAIN): self._pretraining(system) for system in needed}
@@ -96,34 +113,66 @@ class Plan:
         known = [image_set for dataset in self.datasets.values() for image_set in dataset["image_sets"]]
         raise SpecError(f"{name}: unknown image set.{suggest(name, known)}")
 
-    def dataset_of(self, task: str) -> Document:
-        """The data set a task draws from."""
-        return self.datasets[self.tasks[task]["dataset"]]
-
     def image_sets(self, task: str, splits: list[str] | None = None) -> list[str]:
-        """Image sets that splits of a task read, each once; by default those of training and selection."""
-        dataset = self.dataset_of(task)
-        names = splits or [*dataset["use"]["train"], dataset["use"]["select"]]
+        """Image sets that splits of a task read, each once; those of every split by default."""
+        document = self.tasks[task]
+        if "image_sets" in document:
+            return list(document["image_sets"].values())
         return list(
-            dict.fromkeys(image_set for name in names for image_set in dataset["splits"][name]["image_sets"])
+            dict.fromkeys(document["splits"][name]["image_set"] for name in splits or document["splits"])
         )
 
-    def all_image_sets(self, task: str) -> list[str]:
-        """Image sets of every split of a task, each once."""
-        return self.image_sets(task, list(self.dataset_of(task)["splits"]))
+    def training_image_sets(self, task: str) -> list[str]:
+        """Image sets of training and of selecting the best weights."""
+        document = self.tasks[task]
+        if task == PRETRAIN:
+            return self.image_sets(task)
+        return self.image_sets(task, [*document["train_on"], document["select_on"]])
 
     def predicted_splits(self, task: str) -> list[str]:
         """Splits of a task that are answered after fine-tuning."""
-        return list(self.dataset_of(task)["use"]["predict"])
+        return [self.tasks[task]["select_on"], *self.tasks[task]["predict_on"]]
 
     def scored_splits(self, task: str) -> list[str]:
         """The answered splits whose labels are public."""
-        splits = self.dataset_of(task)["splits"]
+        splits = self.tasks[task]["splits"]
         return [name for name in self.predicted_splits(task) if splits[name]["labelled"]]
 
-    def raw_files(self, dataset: str, use: str) -> list[str]:
-        """Official files of a data set that a stage reads, below the folder of raw files."""
-        return [name for name, entry in self.datasets[dataset]["files"].items() if use in entry["used_by"]]
+    def example_files(self, task: str) -> list[str]:
+        """Official files that a task's examples are made of, below the folder of raw files."""
+        return list(dict.fromkeys(_raw_files(self.tasks[task], leave_out=SCORING_KEYS)))
+
+    def score_files(self, task: str, split: str) -> list[str]:
+        """Official files that the score of a split reads."""
+        return list(dict.fromkeys(_raw_files(self.tasks[task]["splits"][split])))
+
+    def detector_files(self) -> list[str]:
+        """Official files that training and judging the detector read."""
+        files = self.datasets[DETECTOR_DATASET]["files"]
+        return [name for name, entry in files.items() if entry["detector"]]
+
+    def all_raw_files(self) -> list[str]:
+        """Every raw file and image folder that this plan reads, below the folder of raw files."""
+        tasks = self.used_tasks()
+        names = [DETECTOR_IMAGES, *(name for task in tasks for name in self.image_sets(task))]
+        folders = [self.image_set(name)["folder"] for name in names]
+        scored = [(run.task, split) for run in self.runs.values() for split in self.scored_splits(run.task)]
+        files = [file for task in tasks for file in self.example_files(task)]
+        files += [file for task, split in scored for file in self.score_files(task, split)]
+        return list(dict.fromkeys([*folders, *self.vocabulary_files(), *self.detector_files(), *files]))
+
+    def vocabulary_files(self) -> list[str]:
+        """The texts a vocabulary is trained on, or the vocabulary itself, below the folder of raw files."""
+        settings = self.corpus["vocabulary"]
+        return [settings["asset"]] if "asset" in settings else list(settings["texts"])
+
+    def submission_form(self, task: str) -> str:
+        """The ending of a task's submission files."""
+        return str(self.tasks[task]["submission"]["form"])
+
+    def pretraining_of(self, run: str) -> str | None:
+        """The pretraining whose weights a run starts from."""
+        return run_name(self.runs[run].system, PRETRAIN) if self.runs[run].init == "pretrained" else None
 
     def used_tasks(self) -> list[str]:
         """Tasks whose examples are needed, `pretrain` first where some run starts from it."""
@@ -152,7 +201,7 @@ class Plan:
             "prepare",
             seed=True,
             subset=True,
-            task=self.tasks[task],
+            task=_without(self.tasks[task], *NOT_IN_EXAMPLES),
             max_tokens=max(lengths, default=20),
             min_answer_count=self.corpus["min_answer_count"],
         )
@@ -173,7 +222,8 @@ class Plan:
     def finetune_spec(self, name: str) -> str:
         """A fine-tuning run."""
         run = self.runs[name]
-        more = {"task": self.tasks[run.task], "vision": run.vision, "init": run.init}
+        task = _without(self.tasks[run.task], "metrics", "submission")
+        more = {"task": task, "vision": run.vision, "init": run.init}
         return self._text("finetune", seed=True, subset=True, **self._of_run(run), **more)
 
     def predict_spec(self, name: str) -> str:
@@ -181,19 +231,21 @@ class Plan:
         run = self.runs[name]
         parts = self._of_run(run)
         parts["recipe"] = {key: run.recipe[key] for key in ("evaluate_batch", "max_tokens")}
-        return self._text("predict", **parts, task=self.tasks[run.task], vision=run.vision)
+        return self._text(
+            "predict", subset=True, **parts, task=_without(self.tasks[run.task], "metrics"), vision=run.vision
+        )
 
     def score_spec(self, task: str) -> str:
         """What a score depends on beside its files."""
-        return self._text("score", task=self.tasks[task])
+        return self._text("score", task=_without(self.tasks[task]))
 
     def _of_run(self, run: Run) -> Document:
         return {
             "run": run.name,
             "corpus": self.corpus_name,
-            "system": self.systems[run.system],
+            "system": _without(self.systems[run.system]),
             "size": self.sizes[run.system],
-            "recipe": run.recipe,
+            "recipe": _without(run.recipe),
         }
 
     def _text(self, kind: str, *, seed: bool = False, subset: bool = False, **parts: Any) -> str:
@@ -239,6 +291,9 @@ class Plan:
                 self._complain(
                     f"runs/{name}/task", f"missing; add it, or change one of: {', '.join(automatic)}."
                 )
+
+    def _check_overrides(self) -> None:
+        systems = document_names("system")
         for system, settings in self._overrides.items():
             if self._known(f"overrides/{system}", "system", system, [*systems, "detector"]):
                 known = ["size", "recipe"] if system == "detector" else ["size", *recipe_names(system)]
@@ -328,6 +383,24 @@ class Plan:
     def _pretraining(self, system: str) -> Run:
         name = run_name(system, PRETRAIN)
         return Run(name=name, task=PRETRAIN, system=system, recipe=self._recipe(system, PRETRAIN) or {})
+
+
+def _without(document: Document, *names: str) -> Document:
+    """The document less the named settings and its source, whose wording changes no result."""
+    return {key: value for key, value in document.items() if key not in names and key != "source"}
+
+
+def _raw_files(document: Any, leave_out: tuple[str, ...] = ()) -> Iterator[str]:
+    """Every raw file that a document names."""
+    if isinstance(document, str) and document.endswith(".json"):
+        yield document
+    elif isinstance(document, dict):
+        for key, value in document.items():
+            if key not in leave_out:
+                yield from _raw_files(value, leave_out)
+    elif isinstance(document, list):
+        for value in document:
+            yield from _raw_files(value, leave_out)
 
 
 def load_plan(config: Document, where: str = "config.yaml") -> Plan:

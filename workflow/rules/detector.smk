@@ -1,0 +1,64 @@
+# The bottom-up-attention detector, from Visual Genome's boxes to weights and average precision.
+
+
+rule train_detector:
+    input:
+        raw=raw(PLAN.detector_files()),
+        listing=f"data/{CORPUS}/images/vg.json",
+    output:
+        weights=ensure(f"weights/{CORPUS}/detector.safetensors", non_empty=True),
+        metrics="results/detector/metrics.json",
+        history="results/detector/history.jsonl",
+    log:
+        "logs/detector/train.log",
+    benchmark:
+        "benchmarks/detector/train.tsv"
+    priority: 10
+    conda:
+        "../../envs/lxmert.yaml"
+    threads: 8
+    resources:
+        gpu=0,
+        mem="16GB",
+        runtime="5d",
+    params:
+        spec=PLAN.detector_spec(),
+        raw=raw_root,
+        state=f"state/{CORPUS}/detector",
+    shell:
+        "python -m lxmert --gpus {resources.gpu} --threads {threads} train-detector --spec {params.spec:q}"
+        " --raw {params.raw} --listing {input.listing} --state {params.state}"
+        " --out-weights {output.weights} --out-metrics {output.metrics} --out-history {output.history}"
+        " 2> {log}"
+
+
+rule evaluate_detector:
+    input:
+        raw=raw(PLAN.detector_files()),
+        listing=f"data/{CORPUS}/images/vg.json",
+        weights=rules.train_detector.output.weights,
+    output:
+        report(
+            "results/detector/val_score.json",
+            caption="../report/detector.rst",
+            category="Detector",
+            labels={"split": "val"},
+        ),
+    log:
+        "logs/detector/evaluate.log",
+    benchmark:
+        "benchmarks/detector/evaluate.tsv"
+    conda:
+        "../../envs/lxmert.yaml"
+    threads: 4
+    resources:
+        gpu=0,
+        mem="8GB",
+        runtime="4h",
+    params:
+        spec=PLAN.detector_spec(),
+        raw=raw_root,
+    shell:
+        "python -m lxmert --gpus {resources.gpu} --threads {threads} evaluate-detector --spec {params.spec:q}"
+        " --weights {input.weights} --raw {params.raw} --listing {input.listing} --split val"
+        " --out-metrics {output} 2> {log}"

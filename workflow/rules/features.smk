@@ -1,0 +1,117 @@
+# Region features: shards of an image set, merged into one store; and stores as LXMERT's TSV.
+
+
+rule extract_coco_features:
+    input:
+        stores_named("mscoco_"),
+    localrule: True
+
+
+rule extract_vg_features:
+    input:
+        stores_named("vg_", "gqa_"),
+    localrule: True
+
+
+rule extract_nlvr2_features:
+    input:
+        stores_named("nlvr2_"),
+    localrule: True
+
+
+rule extract:
+    input:
+        weights="weights/{corpus}/detector.safetensors",
+        listing="data/{corpus}/images/{image_set}.json",
+    output:
+        temp("features/{corpus}/parts/{image_set}/{scatteritem}.lmdb"),
+    log:
+        "logs/extract/{corpus}_{image_set}_{scatteritem}.log",
+    benchmark:
+        "benchmarks/extract/{corpus}_{image_set}_{scatteritem}.tsv"
+    conda:
+        "../../envs/lxmert.yaml"
+    threads: 4
+    resources:
+        gpu=0,
+        mem="8GB",
+        runtime="12h",
+    params:
+        spec=PLAN.extract_spec(),
+        shard=shard_number,
+        state="state/{corpus}/extract/{image_set}/{scatteritem}",
+    shell:
+        "python -m lxmert --gpus {resources.gpu} --threads {threads} extract --spec {params.spec:q}"
+        " --weights {input.weights} --listing {input.listing} --shard {params.shard}"
+        " --state {params.state} --out {output} 2> {log}"
+
+
+rule merge:
+    input:
+        parts=gather.shard("features/{{corpus}}/parts/{{image_set}}/{scatteritem}.lmdb"),
+        listing="data/{corpus}/images/{image_set}.json",
+    output:
+        "features/{corpus}/{image_set}.lmdb",
+    log:
+        "logs/merge/{corpus}_{image_set}.log",
+    benchmark:
+        "benchmarks/merge/{corpus}_{image_set}.tsv"
+    conda:
+        "../../envs/lxmert.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem="4GB",
+        runtime="4h",
+    shell:
+        "python -m lxmert --threads {threads} merge --parts {input.parts} --listing {input.listing}"
+        " --out {output} 2> {log}"
+
+
+rule convert_tsv:
+    input:
+        [f"features/{CORPUS}/from_tsv/{name}.lmdb" for name in converted_image_sets()],
+    localrule: True
+
+
+rule export_tsv:
+    input:
+        "features/{corpus}/{image_set}.lmdb",
+    output:
+        "features/{corpus}/tsv/{image_set}.tsv",
+    log:
+        "logs/tsv/export_{corpus}_{image_set}.log",
+    benchmark:
+        "benchmarks/tsv/export_{corpus}_{image_set}.tsv"
+    conda:
+        "../../envs/lxmert.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem="1GB",
+        runtime="4h",
+    shell:
+        "python -m lxmert --threads {threads} tsv export --store {input} --out {output} 2> {log}"
+
+
+rule import_tsv:
+    input:
+        "features/{corpus}/tsv/{image_set}.tsv",
+    output:
+        "features/{corpus}/from_tsv/{image_set}.lmdb",
+    log:
+        "logs/tsv/import_{corpus}_{image_set}.log",
+    benchmark:
+        "benchmarks/tsv/import_{corpus}_{image_set}.tsv"
+    conda:
+        "../../envs/lxmert.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem="1GB",
+        runtime="4h",
+    params:
+        dtype=PLAN.detector["profile"]["store"]["dtype"],
+    shell:
+        "python -m lxmert --threads {threads} tsv import --tsv {input} --dtype {params.dtype}"
+        " --out {output} 2> {log}"

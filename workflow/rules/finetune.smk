@@ -1,0 +1,43 @@
+# Fine-tuning: one system on one task, and its twin that never sees an image.
+
+
+rule finetune:
+    input:
+        weights(list(PLAN.runs)),
+    localrule: True
+
+
+rule finetune_run:
+    input:
+        features=finetuning_stores,
+        examples=run_examples,
+        vocabulary=f"data/{CORPUS}/vocab.txt",
+        weights=initial_weights,
+        answers=pretrained_answers,
+    output:
+        weights=ensure("results/{run}/weights.safetensors", non_empty=True),
+        last=ensure("results/{run}/last.safetensors", non_empty=True),
+        spec="results/{run}/spec.json",
+        metrics="results/{run}/metrics.json",
+        history="results/{run}/history.jsonl",
+    log:
+        "logs/finetune/{run}.log",
+    benchmark:
+        "benchmarks/finetune/{run}.tsv"
+    conda:
+        "../../envs/lxmert.yaml"
+    threads: 8
+    resources:
+        gpu=0,
+        mem="16GB",
+        runtime="1d",
+    params:
+        spec=lambda wildcards: PLAN.finetune_spec(wildcards.run),
+        init=initial_options,
+        state="state/{run}",
+    shell:
+        "python -m lxmert --gpus {resources.gpu} --threads {threads} finetune --spec {params.spec:q}"
+        " --features {input.features} --examples {input.examples} --vocabulary {input.vocabulary}"
+        " {params.init} --state {params.state}"
+        " --out-weights {output.weights} --out-last {output.last} --out-spec {output.spec}"
+        " --out-metrics {output.metrics} --out-history {output.history} 2> {log}"
