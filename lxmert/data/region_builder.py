@@ -153,6 +153,7 @@ class StoreBuilder:
         hashes = np.frombuffer(bytes(self._hashes), np.uint8).reshape(-1, HASH_BYTES)[order]
         schema = self._schema.to_json()
         digest = content_digest(schema, ids, hashes)
+        provenance_text = dump_json(provenance).encode()
         contents = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
@@ -161,13 +162,14 @@ class StoreBuilder:
             "blocks": self._blocks,
             "payload_bytes": self._payload_bytes,
             "digest": digest,
+            "provenance_sha256": hashlib.sha256(provenance_text).hexdigest(),
         }
         put = self._database.put
         put(b"contents", dump_json(contents).encode())
         put(b"hashes", hashes.tobytes())
         put(b"ids", ids.tobytes())
         put(b"places", places.tobytes())
-        put(b"provenance", dump_json(provenance).encode())
+        put(b"provenance", provenance_text)
         put(b"schema", schema.encode())
         self._database.commit()
         self._database.close()

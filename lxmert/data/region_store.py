@@ -107,6 +107,11 @@ class RegionStore:
         return self._open().provenance()
 
     @property
+    def contents(self) -> dict[str, Any]:
+        """What the file says of itself: format, version, count, digest, sizes."""
+        return dict(self._open().contents)
+
+    @property
     def digest(self) -> str:
         """Hexadecimal SHA-256 of schema, ids and records; says nothing of order of writing or layout."""
         return str(self._open().contents["digest"])
@@ -178,11 +183,12 @@ class RegionStore:
         images: Sequence[str] | NDArray[np.integer[Any]],
         features_out: NDArray[np.float32],
         boxes_norm_out: NDArray[np.float32],
-        mask_out: NDArray[np.int64] | None = None,
+        mask_out: NDArray[np.integer[Any]] | None = None,
         object_ids_out: NDArray[np.int64] | None = None,
         object_scores_out: NDArray[np.float32] | None = None,
         attribute_ids_out: NDArray[np.int64] | None = None,
         attribute_scores_out: NDArray[np.float32] | None = None,
+        rows: Sequence[int] | None = None,
     ) -> NDArray[np.int64]:
         """Fills arrays with the first R regions of each image, zeros after the last.
 
@@ -195,9 +201,11 @@ class RegionStore:
             object_scores_out: see `object_ids_out`.
             attribute_ids_out: see `object_ids_out`.
             attribute_scores_out: see `object_ids_out`.
+            rows: the row of the arrays each image fills, when a batch is read from several stores; other
+                rows stay as they are. None: row i for image i.
 
         Returns:
-            int64 [B], regions of each image, at most R.
+            int64 [number of images], regions of each, at most R.
 
         Raises:
             DataError: an image is not in the store, or a record is damaged.
@@ -217,9 +225,10 @@ class RegionStore:
             (attribute_scores_out, "attribute_scores"),
         )
         wanted = [(array, name) for array, name in extra if array is not None]
-        for row, position in enumerate(positions.tolist()):
+        numbers = range(len(positions)) if rows is None else rows
+        for index, (row, position) in enumerate(zip(numbers, positions.tolist(), strict=True)):
             regions = decode_record(*handle.record(position), handle.image_id(position), str(self.path))
-            count = counts[row] = min(len(regions.boxes_px), room)
+            count = counts[index] = min(len(regions.boxes_px), room)
             source = staging[:count]
             np.copyto(source, regions.features[:count])
             copy_features(features_out[row, :count], source)
@@ -227,13 +236,14 @@ class RegionStore:
             np.divide(regions.boxes_px[:count], size, out=boxes_norm_out[row, :count])
             for array, name in wanted:
                 array[row, :count] = getattr(regions, name)[:count]
+            if mask_out is not None:
+                mask_out[row, :count] = 1
+                mask_out[row, count:] = 0
             if count < room:
                 features_out[row, count:] = 0
                 boxes_norm_out[row, count:] = 0
                 for array, _ in wanted:
                     array[row, count:] = 0
-        if mask_out is not None:
-            np.less(np.arange(room), counts[:, None], out=mask_out, casting="unsafe")
         return counts
 
 
