@@ -17,9 +17,7 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `merge`."""
     parser.add_argument("--parts", required=True, nargs="+", type=Path, help="the stores of all shards")
-    parser.add_argument(
-        "--listing", type=Path, help="every image of this listing must be in one of the parts"
-    )
+    parser.add_argument("--listing", type=Path, help="every image of this listing must be in a part")
     parser.add_argument("--out", required=True, type=Path, help="the store to write")
 
 

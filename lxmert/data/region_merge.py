@@ -15,6 +15,7 @@ from lxmert.data.region_record import StoreSchema, damaged, difference, record_s
 from lxmert.data.region_store import RegionStore
 from lxmert.errors import DataError
 from lxmert.files import atomic_path
+from lxmert.progress import track
 
 
 def merge(parts: Sequence[str | Path], out: str | Path, expected_ids: Iterable[str] | None = None) -> str:
@@ -50,7 +51,7 @@ def merge(parts: Sequence[str | Path], out: str | Path, expected_ids: Iterable[s
 
     def records() -> Iterator[tuple[bytes, memoryview]]:
         read_bytes = 0
-        for index in order:
+        for index in track(order.tolist(), len(order), "images", label="merge"):
             store = stores[owners[index]]
             position = int(index - starts[owners[index]])
             record = checked_record(store, position)

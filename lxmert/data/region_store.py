@@ -164,6 +164,10 @@ class RegionStore:
         """The block that holds a record, and the record's offset in it."""
         return self._open().record(position)
 
+    def stored_order(self) -> NDArray[np.int64]:
+        """int64 [N]: positions in the order the records lie in the file."""
+        return np.argsort(self._open().places, kind="stable")
+
     def regions(self, image_id: str) -> Regions:
         """Regions of one image as read-only views, without a copy (ids are widened to int64).
 
