@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -20,7 +19,7 @@ FILLS = {
     "pink": (246, 140, 190),
     "black": (38, 38, 42),
 }
-# Pale, so that every object colour stands out: (base, strength of the pattern).
+# Pale, so that every object colour stands out.
 SURFACES = {
     "sky": (206, 224, 238),
     "wall": (232, 222, 206),
@@ -92,6 +91,11 @@ SHAPES: dict[str, list[tuple[str, str, list[tuple[float, float]]]]] = {
 }
 
 
+def _to_picture(tones: np.ndarray) -> Image.Image:
+    """An RGB picture of int16 [height, width, 3] tones, cut to 0…255."""
+    return Image.fromarray(np.clip(tones, 0, 255, out=tones).astype(np.uint8))
+
+
 def _mask(kind: str, width: int, height: int) -> Image.Image:
     """Coverage of the drawing, greyscale 0…255, exactly width × height pixels."""
     scale = SUPERSAMPLING
@@ -109,11 +113,11 @@ def _mask(kind: str, width: int, height: int) -> Image.Image:
 
 def _paint(thing: SceneObject, width: int, height: int) -> Image.Image:
     """The object's colours, width × height: fill, texture and a little light from above."""
-    fill = np.array(FILLS[thing.color], dtype=np.int32)
+    fill = np.array(FILLS[thing.color], dtype=np.int16)
     dark = int(fill.sum()) < 200
     bright = thing.color in ("yellow", "pink")
     other = fill + 118 if dark else (fill * 52 // 100 if bright else fill + (255 - fill) * 62 // 100)
-    rows, columns = np.mgrid[0:height, 0:width]
+    rows, columns = np.ogrid[0:height, 0:width]
     if thing.texture == "striped":
         period = 10 if thing.size == "large" else 8
         pattern = ((rows + columns) % period) < period // 2
@@ -124,14 +128,9 @@ def _paint(thing: SceneObject, width: int, height: int) -> Image.Image:
         pattern = x * x + y * y <= (period * period) // 9
     else:
         pattern = np.zeros((height, width), dtype=bool)
-    tones = np.where(pattern[..., None], other, fill)
-    light = 12 - 24 * rows // max(1, height - 1)
-    return Image.fromarray(np.clip(tones + light[..., None], 0, 255).astype(np.uint8))
-
-
-@lru_cache(maxsize=1)
-def _outline_kernel() -> ImageFilter.Filter:
-    return ImageFilter.MinFilter(3)
+    tones = np.where(pattern[..., None], other.astype(np.int16), fill)
+    light = (12 - 24 * rows // max(1, height - 1)).astype(np.int16)
+    return _to_picture(tones + light[..., None])
 
 
 def _stamp(picture: Image.Image, thing: SceneObject) -> None:
@@ -141,7 +140,7 @@ def _stamp(picture: Image.Image, thing: SceneObject) -> None:
     mask = _mask(thing.kind, width, height)
     inner = Image.new("L", (width + 2, height + 2), 0)
     inner.paste(mask, (1, 1))
-    inner = inner.filter(_outline_kernel()).crop((1, 1, width + 1, height + 1))
+    inner = inner.filter(ImageFilter.MinFilter(3)).crop((1, 1, width + 1, height + 1))
     edge = tuple(value * 45 // 100 for value in FILLS[thing.color])
     body = Image.new("RGB", (width, height), edge)
     body.paste(_paint(thing, width, height), (0, 0), inner)
@@ -149,9 +148,9 @@ def _stamp(picture: Image.Image, thing: SceneObject) -> None:
 
 
 def _surface(name: str, width: int, height: int, noise: np.ndarray) -> np.ndarray:
-    """int32 [height, width, 3]: one background surface with its pattern; noise is int [height, width], ±8."""
-    rows, columns = np.mgrid[0:height, 0:width]
-    base = np.array(SURFACES[name], dtype=np.int32)
+    """int16 [height, width, 3]: one background surface with its pattern; noise is int [height, width], ±8."""
+    rows, columns = np.ogrid[0:height, 0:width]
+    base = np.array(SURFACES[name], dtype=np.int16)
     if name == "sky":
         shade = 14 * rows // max(1, height) - 4 + noise // 4
     elif name == "wall":
@@ -170,7 +169,7 @@ def _surface(name: str, width: int, height: int, noise: np.ndarray) -> np.ndarra
         shade = np.where((rows // 4 + columns // 4) % 2 == 0, 9, -9) + noise // 2
     else:
         shade = np.where((rows % 22 < 2) | (columns % 22 < 2), -44, 0) + noise // 4
-    return base + shade[..., None]
+    return base + np.broadcast_to(shade, (height, width)).astype(np.int16)[..., None]
 
 
 def draw(scene: Scene) -> Image.Image:
@@ -178,11 +177,11 @@ def draw(scene: Scene) -> Image.Image:
     width, height = scene.width, scene.height
     # The raw output of this bit generator is fixed by NumPy's compatibility policy.
     raw = np.random.PCG64(scene.noise).random_raw((width * height + 7) // 8)
-    noise = raw.view(np.uint8)[: width * height].reshape(height, width).astype(np.int32) % 17 - 8
+    noise = raw.view(np.uint8)[: width * height].reshape(height, width).astype(np.int16) % 17 - 8
     above = _surface(scene.backdrop, width, scene.horizon, noise[: scene.horizon])
     below = _surface(scene.ground, width, height - scene.horizon, noise[scene.horizon :])
-    picture = Image.fromarray(np.clip(np.concatenate([above, below]), 0, 255).astype(np.uint8))
+    picture = _to_picture(np.concatenate([above, below]))
     for thing in scene.objects:
         _stamp(picture, thing)
     grain = (noise[::-1, ::-1] // 2)[..., None]
-    return Image.fromarray(np.clip(np.asarray(picture, dtype=np.int32) + grain, 0, 255).astype(np.uint8))
+    return _to_picture(np.asarray(picture, dtype=np.int16) + grain)

@@ -105,3 +105,19 @@ def clear_pair(
         if true and first and second:
             return a, first, stream.choice(true), b, second
     return None
+
+
+def sole_neighbour(scene: Scene, stream: Stream) -> tuple[SceneObject, str, SceneObject, Looks] | None:
+    """An object, the relation in which it alone stands to another, that other and its description."""
+    for anchor in stream.shuffled(scene.objects):
+        looks = describe(scene, anchor, stream)
+        if looks is None:
+            continue
+        others = [thing for thing in scene.objects if thing is not anchor]
+        for relation in stream.shuffled(tuple(RELATIONS)):
+            axis, sign = RELATIONS[relation]
+            shifts = [shift(scene, thing, anchor, axis) * sign for thing in others]
+            there = [i for i, value in enumerate(shifts) if value > -0.03]
+            if len(there) == 1 and shifts[there[0]] >= CLEAR_MARGIN:
+                return others[there[0]], relation, anchor, looks
+    return None

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 FOLDERS = ("coco", "vqa", "gqa", "nlvr2", "vg")
 MARKER = "GENERATED.txt"
-MARKER_TEXT = "These folders were drawn and written by `generate`; it empties them before it writes anew.\n"
+MARKER_TEXT = "Drawn and written by `generate`, which empties these folders before it writes anew.\n"
 
 
 def _clear(root: Path) -> None:
@@ -34,7 +34,8 @@ def _clear(root: Path) -> None:
     present = [name for name in FOLDERS if (root / name).is_dir() and any((root / name).iterdir())]
     if present and not (root / MARKER).exists():
         raise DataError(
-            f"{root}: {present[0]}/ holds files that were not generated. Choose another folder, or move them away."
+            f"{root}: {present[0]}/ holds files that were not generated. "
+            "Choose another folder, or move them away."
         )
     atomic_write_text(root / MARKER, MARKER_TEXT)
     for name in FOLDERS:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from lxmert.world.rng import Stream
-from lxmert.world.vqa import ALL_GROUNDS, Question
+from lxmert.world.scenes import ALL_GROUNDS
+from lxmert.world.vqa import Question
 from lxmert.world.words import KIND_SYNONYMS, NUMBER_WORDS
 
 NEAR_COLORS = {

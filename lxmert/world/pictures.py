@@ -76,7 +76,7 @@ def encode(picture: Image.Image, form: str) -> bytes:
         picture.save(buffer, "BMP")
     else:
         shown = picture.convert("RGBA") if form == "alpha" else picture
-        shown.save(buffer, "PNG", compress_level=2)
+        shown.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

@@ -13,6 +13,7 @@ TEXTURES = ("plain", "striped", "dotted")
 SIZES = ("small", "large")
 PLACES = ("indoors", "outdoors")
 GROUNDS = {"outdoors": ("grass", "sand", "snow", "water"), "indoors": ("wood", "carpet", "tiles")}
+ALL_GROUNDS = tuple(ground for grounds in GROUNDS.values() for ground in grounds)
 BACKDROPS = {"outdoors": "sky", "indoors": "wall"}
 
 # Width over height of each drawing; the drawing fills its box.

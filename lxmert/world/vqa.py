@@ -7,16 +7,14 @@ the wording never tells the answer. Only unique things are referred to, only cle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from lxmert.world import facts, words
+from lxmert.world.choosing import absent_looks, distinct, other_value
 from lxmert.world.facts import Looks
 from lxmert.world.rng import Stream
-from lxmert.world.scenes import COLORS, GROUNDS, KINDS, TEXTURES, Scene, SceneObject
-
-Item = TypeVar("Item")
+from lxmert.world.scenes import COLORS, KINDS, TEXTURES, Scene, SceneObject
 
 
 @dataclass(frozen=True)
@@ -144,25 +142,9 @@ def side_of(scene: Scene, stream: Stream) -> Question | None:
     return None
 
 
-def sole_neighbour(scene: Scene, stream: Stream) -> tuple[SceneObject, str, SceneObject, Looks] | None:
-    """An object, the relation in which it alone stands to another, that other and its description."""
-    for anchor in stream.shuffled(scene.objects):
-        looks = facts.describe(scene, anchor, stream)
-        if looks is None:
-            continue
-        others = [thing for thing in scene.objects if thing is not anchor]
-        for relation in stream.shuffled(tuple(facts.RELATIONS)):
-            axis, sign = facts.RELATIONS[relation]
-            shifts = [facts.shift(scene, thing, anchor, axis) * sign for thing in others]
-            there = [i for i, value in enumerate(shifts) if value > -0.03]
-            if len(there) == 1 and shifts[there[0]] >= facts.CLEAR_MARGIN:
-                return others[there[0]], relation, anchor, looks
-    return None
-
-
 def kind_beside(scene: Scene, stream: Stream) -> Question | None:
     """What is to the left of the ring?"""
-    found = sole_neighbour(scene, stream)
+    found = facts.sole_neighbour(scene, stream)
     if found is None:
         return None
     thing, relation, _, looks = found
@@ -203,21 +185,6 @@ def how_many_things(scene: Scene, stream: Stream) -> Question | None:
     return Question(form, str(len(scene.objects)), "count", "how_many_things", 0.75)
 
 
-def absent_looks(scene: Scene, stream: Stream) -> Looks | None:
-    """Colour and kind that no object combines, though often each of them occurs."""
-    for _ in range(20):
-        kind, color = stream.choice(KINDS), stream.choice(COLORS)
-        near = stream.below(3)
-        if near == 0:
-            kind = stream.choice(scene.objects).kind
-        elif near == 1:
-            color = stream.choice(scene.objects).color
-        looks = Looks(kind=kind, color=color)
-        if facts.count(scene, looks) == 0:
-            return looks
-    return None
-
-
 def exists(scene: Scene, stream: Stream) -> Question | None:
     """Is there a ball? Is there a red ball?"""
     colored, truth = stream.chance(0.6), stream.chance(0.5)
@@ -237,14 +204,6 @@ def exists(scene: Scene, stream: Stream) -> Question | None:
     return Question(
         form.format(name), _yes_no(truth), "yes/no", "exists_" + ("looks" if colored else "kind"), 0.93
     )
-
-
-def other_value(value: str, values: tuple[str, ...], seen: list[str], stream: Stream) -> str:
-    """Another value, half of the time one that is to be seen elsewhere in the picture."""
-    near = [item for item in seen if item != value]
-    if near and stream.chance(0.5):
-        return stream.choice(near)
-    return stream.choice([item for item in values if item != value])
 
 
 def is_color(scene: Scene, stream: Stream) -> Question | None:
@@ -342,85 +301,3 @@ TEMPLATES: dict[Maker, float] = {
 def questions_for(scene: Scene, stream: Stream, amount: int) -> list[Question]:
     """Up to ``amount`` different questions about one scene."""
     return distinct(scene, stream, amount, TEMPLATES, lambda question: (question.text, question.answer))
-
-
-def distinct(
-    scene: Scene,
-    stream: Stream,
-    amount: int,
-    templates: Mapping[Callable[[Scene, Stream], Item | None], float],
-    text_and_answer: Callable[[Item], tuple[str, str]],
-) -> list[Item]:
-    """Up to ``amount`` items with different texts, drawn from weighted makers.
-
-    A repeated text is replaced by one of the same maker and the same answer: there are fewer things that
-    are in a picture than things that are not, so dropping repeats would make "no" the better guess.
-    """
-    out: dict[str, Item] = {}
-    for _ in range(8 * amount):
-        if len(out) == amount:
-            break
-        maker = stream.weighted(templates)
-        item = maker(scene, stream)
-        if item is None:
-            continue
-        text, wanted = text_and_answer(item)
-        for _ in range(12):
-            if text not in out:
-                out[text] = item
-                break
-            again = maker(scene, stream)
-            if again is not None and text_and_answer(again)[1] == wanted:
-                item, text = again, text_and_answer(again)[0]
-    return list(out.values())
-
-
-# Prefixes in the manner of the published list; the longest that fits is the question's type.
-QUESTION_TYPES = (
-    "are there",
-    "are the",
-    "are",
-    "can you",
-    "do you",
-    "do",
-    "does this",
-    "does the",
-    "how many",
-    "how",
-    "how many people are in",
-    "is the",
-    "is there",
-    "is there a",
-    "is this",
-    "is",
-    "what",
-    "what color",
-    "what color is",
-    "what color is the",
-    "what is",
-    "what is on the",
-    "what is the",
-    "what is the color of the",
-    "what kind of",
-    "what number is",
-    "which",
-    "where",
-    "was",
-)
-
-
-def question_type(text: str) -> str:
-    """The longest known prefix of whole words, else "none of the above"."""
-    lower = text.lower().rstrip("?").split()
-    fits = [name for name in QUESTION_TYPES if lower[: len(name.split())] == name.split()]
-    return max(fits, key=len) if fits else "none of the above"
-
-
-def answer_type(answer: str) -> str:
-    """yes/no, number or other, as the publisher sorts majority answers."""
-    if answer in ("yes", "no"):
-        return "yes/no"
-    return "number" if answer.isdigit() else "other"
-
-
-ALL_GROUNDS = tuple(ground for grounds in GROUNDS.values() for ground in grounds)

@@ -6,17 +6,18 @@ from typing import Any
 
 from lxmert.world import facts, vqa, words
 from lxmert.world.captions import region_phrase
+from lxmert.world.choosing import distinct
 from lxmert.world.plan import GenomeImage, World
 from lxmert.world.raw import RawFolder
 from lxmert.world.rng import Stream
-from lxmert.world.scenes import BACKDROPS, COLORS, KINDS, SIZES, TEXTURES, Scene, SceneObject
+from lxmert.world.scenes import ALL_GROUNDS, BACKDROPS, COLORS, KINDS, SIZES, TEXTURES, Scene, SceneObject
 
 Record = dict[str, Any]
 
 # One class a line, synonyms after a comma.
 OBJECT_LINES = [
     *(f"{kind},{words.KIND_SYNONYMS[kind]}" if kind in words.KIND_SYNONYMS else kind for kind in KINDS),
-    *vqa.ALL_GROUNDS,
+    *ALL_GROUNDS,
     *BACKDROPS.values(),
 ]
 ATTRIBUTE_LINES = [
@@ -176,7 +177,7 @@ def image_questions(image: GenomeImage, stream: Stream, amount: int) -> list[Rec
         ):
             pairs[f"Where is the {thing.kind}?"] = words.capital(words.GROUND_PHRASES[scene.ground]) + "."
             break
-    found = vqa.distinct(scene, stream, amount, QUESTION_MAKERS, lambda item: (item.text, item.answer))
+    found = distinct(scene, stream, amount, QUESTION_MAKERS, lambda item: (item.text, item.answer))
     pairs.update({question.text: _sentence(question, stream) for question in found})
     for position, (text, answer) in enumerate(list(pairs.items())[:amount]):
         number = image.first_object * 10 + position

@@ -6,11 +6,12 @@ import re
 from typing import Any
 
 from lxmert.world.facts import RELATIONS, holds
-from lxmert.world.gqa import RELATION_NAMES, Draft, drafts_for
+from lxmert.world.gqa import drafts_for
+from lxmert.world.gqa_drafts import RELATION_NAMES, Draft
 from lxmert.world.plan import GenomeImage, World
 from lxmert.world.raw import RawFolder
 from lxmert.world.rng import Stream, digest_number
-from lxmert.world.scenes import BACKDROPS, COLORS, GROUNDS, KINDS, PLACES, SIZES, TEXTURES
+from lxmert.world.scenes import ALL_GROUNDS, BACKDROPS, COLORS, KINDS, PLACES, SIZES, TEXTURES
 
 Record = dict[str, Any]
 SHORT_FIELDS = ("imageId", "question", "isBalanced")
@@ -21,7 +22,7 @@ VALID = {
     "size": SIZES,
     "object": KINDS,
     "place": PLACES,
-    "ground": tuple(ground for grounds in GROUNDS.values() for ground in grounds),
+    "ground": ALL_GROUNDS,
     "hposition": ("left", "right"),
     "vposition": ("above", "below"),
     None: ("yes", "no"),

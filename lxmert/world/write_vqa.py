@@ -9,7 +9,7 @@ from lxmert.world.humans import majority, ten_answers
 from lxmert.world.plan import World, pick
 from lxmert.world.raw import RawFolder
 from lxmert.world.rng import Stream
-from lxmert.world.vqa import answer_type, question_type, questions_for
+from lxmert.world.vqa import questions_for
 
 INFO = {
     "description": "Drawn scenes in the form of VQA v2.0",
@@ -22,6 +22,53 @@ INFO = {
 LICENSE = {"url": "https://creativecommons.org/publicdomain/zero/1.0/", "name": "CC0 1.0"}
 
 Record = dict[str, Any]
+
+# Prefixes in the manner of the published list; the longest that fits is the question's type.
+QUESTION_TYPES = (
+    "are there",
+    "are the",
+    "are",
+    "can you",
+    "do you",
+    "do",
+    "does this",
+    "does the",
+    "how many",
+    "how",
+    "how many people are in",
+    "is the",
+    "is there",
+    "is there a",
+    "is this",
+    "is",
+    "what",
+    "what color",
+    "what color is",
+    "what color is the",
+    "what is",
+    "what is on the",
+    "what is the",
+    "what is the color of the",
+    "what kind of",
+    "what number is",
+    "which",
+    "where",
+    "was",
+)
+
+
+def question_type(text: str) -> str:
+    """The longest known prefix of whole words, else "none of the above"."""
+    lower = text.lower().rstrip("?").split()
+    fits = [name for name in QUESTION_TYPES if lower[: len(name.split())] == name.split()]
+    return max(fits, key=len) if fits else "none of the above"
+
+
+def answer_type(answer: str) -> str:
+    """yes/no, number or other, as the publisher sorts majority answers."""
+    if answer in ("yes", "no"):
+        return "yes/no"
+    return "number" if answer.isdigit() else "other"
 
 
 def split_records(world: World, split: str) -> tuple[list[Record], list[Record]]:
