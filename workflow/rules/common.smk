@@ -87,6 +87,16 @@ def listing_options(wildcards: Wildcards) -> str:
     return " ".join(options)
 
 
+def detector_init() -> list[str]:
+    """The weights that detector training starts from, if the corpus names them."""
+    return [f"{RAW}/{name}" for name in [PLAN.corpus["detector"].get("init")] if name]
+
+
+def init_option(wildcards: Wildcards, input: InputFiles) -> str:
+    """The option that names the weights training starts from."""
+    return f"--init {input.init}" if input.init else ""
+
+
 def example_files(wildcards: Wildcards) -> list[str]:
     """Official files that a task's examples are made of."""
     return raw(PLAN.example_files(wildcards.task))

@@ -5,6 +5,7 @@ rule train_detector:
     input:
         raw=raw(PLAN.detector_files()),
         listing=f"data/{CORPUS}/images/vg.json",
+        init=detector_init(),
     output:
         weights=ensure(f"weights/{CORPUS}/detector.safetensors", non_empty=True),
         metrics="results/detector/metrics.json",
@@ -24,10 +25,11 @@ rule train_detector:
     params:
         spec=PLAN.detector_spec(),
         raw=raw_root,
+        init=init_option,
         state=f"state/{CORPUS}/detector",
     shell:
         "python -m lxmert --gpus {resources.gpu} --threads {threads} train-detector --spec {params.spec:q}"
-        " --raw {params.raw} --listing {input.listing} --state {params.state}"
+        " --raw {params.raw} --listing {input.listing} {params.init} --state {params.state}"
         " --out-weights {output.weights} --out-metrics {output.metrics} --out-history {output.history}"
         " 2> {log}"
 
@@ -38,11 +40,18 @@ rule evaluate_detector:
         listing=f"data/{CORPUS}/images/vg.json",
         weights=rules.train_detector.output.weights,
     output:
-        report(
+        metrics=report(
             "results/detector/val_score.json",
             caption="../report/detector.rst",
             category="Detector",
-            labels={"split": "val"},
+            labels={"figure": "average precision"},
+        ),
+        panels=report(
+            directory("results/detector/panels"),
+            patterns=["{name}.png"],
+            caption="../report/panels.rst",
+            category="Detector",
+            labels={"figure": "{name}"},
         ),
     log:
         "logs/detector/evaluate.log",
@@ -61,4 +70,4 @@ rule evaluate_detector:
     shell:
         "python -m lxmert --gpus {resources.gpu} --threads {threads} evaluate-detector --spec {params.spec:q}"
         " --weights {input.weights} --raw {params.raw} --listing {input.listing} --split val"
-        " --out-metrics {output} 2> {log}"
+        " --out-metrics {output.metrics} --out-panels {output.panels} 2> {log}"

@@ -19,7 +19,7 @@ rule generate:
         spec=lambda wildcards: PLAN.world_spec(),
         root=subpath(output.manifest, parent=True),
     shell:
-        "python -m lxmert --threads {threads} generate --spec {params.spec:q}"
+        "python -m lxmert --threads {threads} --workers {threads} generate --spec {params.spec:q}"
         " --out-root {params.root} --out-manifest {output.manifest} 2> {log}"
 
 
