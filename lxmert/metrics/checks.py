@@ -10,6 +10,10 @@ from lxmert.errors import DataError
 _SHOWN = 5
 
 
+class IdError(DataError):
+    """Predictions and questions do not name the same ids."""
+
+
 def mean(values: Sequence[float]) -> float:
     """The mean in float64, summed in the given order; 0 of nothing."""
     return sum(values) / len(values) if values else 0.0
@@ -27,10 +31,10 @@ def check_ids(
         strict: also refuse ids that are not asked for.
 
     Raises:
-        DataError: with the first five ids at fault.
+        IdError: with the first five ids at fault.
     """
     if missing:
-        raise DataError(
+        raise IdError(
             f"{len(missing)} of {len(references)} questions have no prediction, first: {_list(missing)}."
             " Predict the whole split again."
         )
@@ -38,10 +42,10 @@ def check_ids(
     if len(asked) != len(references):
         seen: set[Any] = set()
         twice = [item for item in references if item in seen or seen.add(item)]  # type: ignore[func-returns-value]
-        raise DataError(f"{len(twice)} ids occur twice among the references, first: {_list(twice)}.")
-    if strict and len(predictions) != len(references):
-        extra = [item for item in predictions if item not in asked]
-        raise DataError(
+        raise IdError(f"{len(twice)} ids occur twice among the references, first: {_list(twice)}.")
+    extra = [item for item in predictions if item not in asked] if strict else []
+    if extra:
+        raise IdError(
             f"{len(extra)} predictions answer no question of this split, first: {_list(extra)}."
             " Is it the file of another split?"
         )

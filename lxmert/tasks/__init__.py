@@ -1,7 +1,7 @@
 """Tasks: documents (`<task>.yaml`), and a module of the same name for what data cannot say.
 
 A task's module offers `build_answers(raw, spec)` and `read_examples(raw, spec, split, answers)`, or
-`prepare(...)` where its examples are of another kind, and `score(...)` where labels are public.
+`prepare(...)` where its examples are of another kind, and `score_official(raw, part, examples, predictions)`.
 Names are file stems; adding a file adds a task.
 """
 

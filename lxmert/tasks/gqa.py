@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lxmert.data.columns import Columns
 from lxmert.data.raw_json import keyed_records
 from lxmert.errors import DataError
+from lxmert.metrics.gqa import score_gqa
 from lxmert.tasks import split_spec
 from lxmert.tasks.examples import Example
 from lxmert.tasks.records import Place, field, raw_files
@@ -59,3 +61,51 @@ def read_questions(raw: Path, names: str | list[str]) -> Iterator[tuple[Place, d
                     f"{place}: must be an object, is {type(record).__name__}. Fetch the file again."
                 )
             yield place, record
+
+
+def score_official(
+    raw: Path, part: dict[str, Any], examples: Columns, predictions: dict[str, str]
+) -> dict[str, float]:
+    """Official scores of a split, on the questions that its examples hold.
+
+    Consistency is among them where the predictions answer all questions and not the balanced ones
+    only; validity and plausibility where the choices are public.
+
+    Raises:
+        DataError: predictions and examples do not name the same questions.
+    """
+    wanted = set(examples.strings("id"))
+    complete = "all_questions" in part and len(predictions) > len(wanted)
+    questions = _scored(raw, part["all_questions"] if complete else part["questions"])
+    choices = None
+    if "choices" in part and (raw / part["choices"]).is_file():
+        choices = {
+            number: record for number, record in keyed_records(raw / part["choices"]) if number in wanted
+        }
+    return score_gqa(
+        predictions,
+        ((number, record) for number, record in questions if complete or number in wanted),
+        choices,
+        consistency=complete,
+    )
+
+
+_SCORED_FIELDS = {
+    "answer": str,
+    "question": str,
+    "types": dict,
+    "groups": dict,
+    "semantic": list,
+    "entailed": list,
+}
+
+
+def _scored(raw: Path, names: str | list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for place, record in read_questions(raw, names):
+        for name, kind in _SCORED_FIELDS.items():
+            field(record, name, kind, place)
+        for name in ("structural", "semantic", "detailed"):
+            field(record["types"], name, str, place)
+        if not isinstance(record.get("isBalanced"), bool):
+            raise DataError(f'{place}: "isBalanced" must be true or false. Fetch the file again.')
+        yield str(place.id), record

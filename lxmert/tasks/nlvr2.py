@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lxmert.data.columns import Columns
 from lxmert.errors import DataError, suggest
 from lxmert.files import read_json_lines
+from lxmert.metrics.nlvr2 import score_nlvr2
 from lxmert.tasks import split_spec
 from lxmert.tasks.examples import Example
 from lxmert.tasks.records import Place, field
@@ -58,3 +60,25 @@ def image_pair(identifier: str, place: object = "") -> str:
     if identifier.count("-") != 3:
         raise DataError(f"{place}: an identifier is split-set-pair-sentence. Is it another file?")
     return identifier.rpartition("-")[0]
+
+
+def score_official(
+    raw: Path, part: dict[str, Any], examples: Columns, predictions: dict[str, str]
+) -> dict[str, float]:
+    """Official scores of a split, on the lines that its examples hold.
+
+    Raises:
+        DataError: predictions and examples do not name the same lines.
+    """
+    wanted = set(examples.strings("id"))
+    return score_nlvr2(
+        predictions, (line for line in _lines(raw / part["questions"]) if line["identifier"] in wanted)
+    )
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    for number, record in read_json_lines(path):
+        place = Place(path, number)
+        image_pair(field(record, "identifier", str, place), place)
+        field(record, "label", str, place)
+        yield record

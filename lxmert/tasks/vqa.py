@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lxmert.data.answers import answer_vocabulary, soft_scores
+from lxmert.data.columns import Columns
 from lxmert.data.raw_json import list_records
 from lxmert.errors import DataError
 from lxmert.files import read_json
-from lxmert.metrics.vqa import normalise_answer
+from lxmert.metrics.vqa import normalise_answer, score_vqa
 from lxmert.tasks import split_spec
 from lxmert.tasks.examples import Example
 from lxmert.tasks.records import Place, field, is_whole, join_by_id, numbered
@@ -119,3 +120,32 @@ def read_image_ids(raw: Path, name: str | None) -> frozenset[int] | None:
 def image_key(image_set: str, image_id: int) -> str:
     """The key of a COCO image, such as mscoco_val2014/COCO_val2014_000000000042."""
     return f"{image_set}/COCO_{image_set.removeprefix('mscoco_')}_{image_id:012d}"
+
+
+def score_official(
+    raw: Path, part: dict[str, Any], examples: Columns, predictions: dict[str, str]
+) -> dict[str, float]:
+    """Official accuracy of a split, on the questions that its examples hold.
+
+    Raises:
+        DataError: predictions and examples do not name the same questions.
+    """
+    wanted = {int(number) for number in examples.strings("id")}
+    given = {_whole(number): answer for number, answer in predictions.items()}
+    return score_vqa(given, _annotations(raw / part["annotations"], wanted))
+
+
+def _annotations(path: Path, wanted: set[int]) -> Iterator[dict[str, Any]]:
+    for place, record in numbered(list_records(path, "annotations"), path):
+        if field(record, "question_id", int, place) in wanted:
+            place = Place(path, place.record, record["question_id"])
+            field(record, "answer_type", str, place), field(record, "question_type", str, place)
+            if not human_answers(record, place):
+                raise DataError(f"{place}: nobody answered it. Fetch the file again.")
+            yield record
+
+
+def _whole(number: str) -> int:
+    if not number.isdecimal():
+        raise DataError(f"{number}: a VQA question id is a whole number. Is it another task's file?")
+    return int(number)
