@@ -225,7 +225,7 @@ def evaluate(
 
 @torch.no_grad()
 def _run(model: Detector, image: np.ndarray, true_boxes: np.ndarray) -> tuple[Found, np.ndarray, np.ndarray]:
-    """Detections, best attribute of each proposal [R], attribute probabilities of true boxes [G, attributes]."""
+    """Detections, best attribute of each proposal [R], attribute scores of true boxes [G, attributes]."""
     size = model.size.image
     blob = make_blob(image, size.short_side_px, size.long_side_px, size.mean_bgr)
     device = next(model.parameters()).device

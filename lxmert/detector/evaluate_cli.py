@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     for name, vocabulary in (("objects", objects), ("attributes", attributes)):
         if meta.get(f"{name}_sha256", vocabulary.sha256) != vocabulary.sha256:
             raise WeightsError(
-                f"{args.weights}: trained with another {name} vocabulary than {args.raw}/vg/{name}_vocab.txt; train again."
+                f"{args.weights}: trained with another {name} vocabulary than {args.raw}/vg has; train again."
             )
     rows = load_rows(args.raw, args.split, args.listing, objects, attributes)
     model.to(device).fold_norms()
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
                 draw_panel(example, objects.names, attributes.names).save(path, "PNG")
     atomic_write_json(args.out_metrics, {"split": args.split, **result.metrics})
     log.info(
-        "%s: mAP@0.5 %.1f %%, weighted %.1f %%; attributes %.1f %%, weighted %.1f %%; attribute accuracy %.1f %%",
+        "%s: mAP@0.5 %.1f %%, weighted %.1f %%; attributes %.1f %%, weighted %.1f %%, accuracy %.1f %%",
         args.split,
         *(100 * result.metrics[t][m] for t in ("objects", "attributes") for m in ("map", "weighted_map")),
         100 * result.metrics["attribute_accuracy"],

@@ -248,8 +248,8 @@ def settle_bad_images(bad: Sequence[BadImage], rule: str, total: int) -> list[di
     if bad and rule == "stop":
         first = bad[0]
         raise DataError(
-            f"{first.file}: {_without_path(first)}. It is the first of {len(bad)} bad images of {total}; all others"
-            f" are done. Replace them and run again, or set bad_images: quarantine in the profile."
+            f"{first.file}: {_without_path(first)}. It is the first of {len(bad)} bad images of {total}; all"
+            f" others are done. Replace them and run again, or set bad_images: quarantine in the profile."
         )
     return [{"id": item.id, "file": item.file, "reason": _without_path(item)} for item in bad]
 

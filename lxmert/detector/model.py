@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import zlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -112,10 +112,19 @@ def with_classes(size: DetectorSize, objects: int, attributes: int, where: str) 
     ):
         if stated is not None and stated != found:
             raise SpecError(
-                f"{where}: {found} {name}, but detector size {size.size} has {stated}; give its own vocabulary,"
-                f" or choose another size."
+                f"{where}: {found} {name}, but detector size {size.size} has {stated}; give its own"
+                f" vocabulary, or choose another size."
             )
     return replace(size, classes=replace(size.classes, objects=objects, attributes=attributes))
+
+
+def seeded(*parts: str | int) -> torch.Generator:
+    """A generator for one purpose, such as `seeded(seed, "step", 17)`.
+
+    PyTorch's CPU generator reads only 32 bits of its seed, hence the hash.
+    """
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
 
 
 def build_detector(size: DetectorSize, seed: int = 0, head_std: float = 0.01) -> Detector:
@@ -135,7 +144,7 @@ def build_detector(size: DetectorSize, seed: int = 0, head_std: float = 0.01) ->
                 module.running_mean.zero_()
                 module.running_var.fill_(1.0)
             elif isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
-                generator = torch.Generator().manual_seed((seed << 32 | zlib.crc32(name.encode())) % 2**63)
+                generator = seeded(seed, "weights", name)
                 std = head_std
                 if isinstance(module, ConvNorm):
                     std = math.sqrt(
@@ -153,7 +162,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def save_detector(path: str | Path, model: Detector, meta: dict[str, Any]) -> None:
-    """Writes weights with their size document and `meta` (vocabulary checksums and so on), whole or not at all."""
+    """Writes weights with their size document and `meta` (vocabulary checksums ...), whole or not at all."""
     from safetensors.torch import save_file
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}

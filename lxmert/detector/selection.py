@@ -83,5 +83,5 @@ def select(boxes: np.ndarray, class_scores: np.ndarray, rule: SelectionRule) -> 
 
 
 def _ranked(scores: np.ndarray) -> np.ndarray:
-    """Indices by falling score; among equals the later first, as a reversed stable ascending sort has them."""
+    """Indices by falling score; of equals the later comes first, as when an ascending sort is reversed."""
     return np.argsort(scores, kind="stable")[::-1]

@@ -21,7 +21,7 @@ from lxmert.detector.losses import (
     region_losses,
     region_targets,
 )
-from lxmert.detector.model import Detector
+from lxmert.detector.model import Detector, seeded
 from lxmert.detector.rpn import foreground_scores, propose
 from lxmert.errors import DataError, Interrupted
 from lxmert.progress import Progress
@@ -204,7 +204,7 @@ class Trainer:
         norm = self.recipe.norm
         self.model.train()
         self.model.learn_norms(norm.train == "batch" and step < norm.freeze_after * self.recipe.steps)
-        generator = torch.Generator().manual_seed((self.seed << 32 | step) % 2**63)
+        generator = seeded(self.seed, "step", step)
         losses = step_losses(self.model, batch, self.recipe, generator)
         total = sum(losses[name] * weight for name, weight in self.recipe.loss_weights.items())
         assert isinstance(total, Tensor)
@@ -219,8 +219,8 @@ class Trainer:
         values = {name: losses[name].item() for name in LOSSES} | {"loss": total.item(), "lr": rate}
         if not math.isfinite(values["loss"]):
             raise DataError(
-                f"train-detector: the loss is {values['loss']} at step {step + 1}; lower the recipe's lr, remove the"
-                f" state folder and run again."
+                f"train-detector: the loss is {values['loss']} at step {step + 1}; lower the recipe's lr and"
+                f" run again."
             )
         return values
 

@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 ATTRIBUTE_SLOTS = 16
 _COLOUR_WORDS = frozenset(
-    "white black blue green red brown yellow small large silver wooden orange gray grey metal pink tall long dark".split()
+    "white black blue green red brown yellow small large silver wooden orange gray grey metal pink tall long"
+    " dark".split()
 )
 
 
@@ -262,7 +263,8 @@ def _object_rows(
             box = [x, y, x + float(item["w"]), y + float(item["h"])]
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"objects.json: image {record['image_id']} has an object without box or name ({error}); fetch it again."
+                f"objects.json: image {record['image_id']} has an object without box or name ({error});"
+                " fetch it again."
             ) from error
         if name not in objects.ids:
             continue
