@@ -83,7 +83,7 @@ class Embedding(nn.Module):
     The reference gives ``padding_idx=0`` to the word, position *and* token-type tables. So position 0
     (the place of [CLS]), the only token type in use and the [PAD] word learn nothing from look-ups;
     weight decay alone shrinks them. The [PAD] word still learns through the tied decoder. Looks like
-    an oversight, kept for parity: tests/golden/lxmert/test_gradients.py fails without it.
+    an oversight, kept for parity: tests/golden/lxmert fails without it.
     """
 
     def __init__(self, rows: int, width: int) -> None:

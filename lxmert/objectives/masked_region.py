@@ -17,7 +17,7 @@ class MaskedRegionModelling(nn.Module):
     Quirk kept for parity: the object and attribute losses weigh each region by the detector's
     confidence *instead of* by whether it was masked, so they run over all regions; they are scaled by
     1 / mask rate all the same. The paper describes masked regions only, which `masked_only` gives.
-    tests/golden/lxmert/test_losses.py fails without it.
+    tests/golden/lxmert fails without it.
 
     Args:
         hidden: H.
