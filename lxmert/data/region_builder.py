@@ -21,7 +21,6 @@ BLOCK_BYTES = 1 << 20
 HASH_BYTES = 32
 # The map is only address space: it starts small so that growth is exercised, and doubles.
 MAP_BYTES = 64 << 20
-COMMIT_BYTES = 32 << 20
 # A memory map counts as resident; letting go of it now and then keeps a merge of any size small.
 DROP_BYTES = 128 << 20
 
@@ -32,7 +31,7 @@ class Database:
     def __init__(self, path: Path, name: Path, durable: bool, map_bytes: int = MAP_BYTES) -> None:
         """Opens or makes `path`; errors name `name`, the file a user knows."""
         self._name = name
-        self._pending: list[tuple[bytes, bytes | bytearray]] = []
+        self._pending: list[tuple[bytes, bytes | memoryview]] = []
         self.pending_bytes = 0
         try:
             self.env = lmdb.open(
@@ -41,7 +40,7 @@ class Database:
         except lmdb.Error as error:
             raise self._explain(error) from error
 
-    def put(self, key: bytes, value: bytes | bytearray) -> None:
+    def put(self, key: bytes, value: bytes | memoryview) -> None:
         """Keeps a value until the next commit."""
         self._pending.append((key, value))
         self.pending_bytes += len(value)
@@ -87,8 +86,7 @@ class Database:
 class StoreBuilder:
     """Writes a whole store file: records in any order, then `close` with the provenance.
 
-    Equal sequences of records give equal bytes. Memory holds one block, the pending commit and about 150
-    bytes per image.
+    Equal sequences of records give equal bytes. Memory holds one block and about 150 bytes per image.
     """
 
     def __init__(self, path: Path, name: Path, schema: StoreSchema) -> None:
@@ -96,7 +94,8 @@ class StoreBuilder:
         self._name = name
         self._schema = schema
         self._database = Database(path, name, durable=False)
-        self._block = bytearray()
+        self._block = bytearray(BLOCK_BYTES)
+        self._used = 0
         self._blocks = 0
         self._ids: list[bytes] = []
         self._seen: set[bytes] = set()
@@ -110,7 +109,7 @@ class StoreBuilder:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def add(self, image_id: bytes, record: bytes | bytearray | memoryview) -> bytes:
+    def add(self, image_id: bytes, record: bytes | memoryview) -> bytes:
         """Adds an encoded record and returns its SHA-256.
 
         Raises:
@@ -118,23 +117,28 @@ class StoreBuilder:
         """
         if image_id in self._seen:
             raise DataError(f"{self._name}: image {image_id.decode()} appears twice; remove one of the two.")
-        if self._block and len(self._block) + len(record) > BLOCK_BYTES:
+        if self._used and self._used + len(record) > BLOCK_BYTES:
             self._end_block()
+        end = self._used + len(record)
+        if end > len(self._block):
+            self._block.extend(bytes(end - len(self._block)))
         self._seen.add(image_id)
         self._ids.append(image_id)
-        self._places.append(self._blocks << 32 | len(self._block))
-        self._block += record
+        self._places.append(self._blocks << 32 | self._used)
+        self._block[self._used : end] = record
+        self._used = end
         self._payload_bytes += len(record)
         digest = hashlib.sha256(record).digest()
         self._hashes += digest
         return digest
 
     def _end_block(self) -> None:
-        self._database.put(block_key(self._blocks), self._block)
-        self._blocks += 1
-        self._block = bytearray()
-        if self._database.pending_bytes >= COMMIT_BYTES:
+        # A transaction for each block, so that its memory can be used again.
+        with memoryview(self._block)[: self._used] as block:
+            self._database.put(block_key(self._blocks), block)
             self._database.commit(append=True)
+        self._blocks += 1
+        self._used = 0
 
     def close(self, provenance: dict[str, Any]) -> str:
         """Writes index, schema and provenance; returns the digest.
@@ -142,9 +146,8 @@ class StoreBuilder:
         Raises:
             DataError: the disk is full, or the provenance is not JSON.
         """
-        if self._block:
+        if self._used:
             self._end_block()
-        self._database.commit(append=True)
         width = max(map(len, self._ids), default=1)
         ids = np.array(self._ids, dtype=f"S{width}")
         order = np.argsort(ids, kind="stable")
@@ -193,7 +196,7 @@ def build_store(
     temporary: Path,
     name: Path,
     schema: StoreSchema,
-    records: Iterable[tuple[bytes, bytes | bytearray | memoryview]],
+    records: Iterable[tuple[bytes, bytes | memoryview]],
     provenance: dict[str, Any],
 ) -> str:
     """A whole store from records; returns its digest."""

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lxmert.data.halves import copy_features
 from lxmert.data.region_handle import Handle, acquire
-from lxmert.data.region_record import StoreSchema, copy_features, decode_record, rebuild
+from lxmert.data.region_record import StoreSchema, decode_record, rebuild
 from lxmert.errors import DataError
 from lxmert.types import Regions
 

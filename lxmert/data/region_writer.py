@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Any
 
 from lxmert.data.region_builder import (
-    COMMIT_BYTES,
     DROP_BYTES,
     HASH_BYTES,
     MAP_BYTES,
@@ -33,6 +32,7 @@ from lxmert.types import Regions
 
 _SCHEMA_KEY = b"\0schema"
 _RECORD_PREFIX = b"r"
+_COMMIT_BYTES = 32 << 20
 
 
 class RegionWriter:
@@ -123,12 +123,12 @@ class RegionWriter:
         if key in self._ids:
             raise DataError(f"{self.path}: image {image_id} appears twice; remove one of the two.")
         record = encode_record(image_id, regions, self.schema, str(self.path))
-        self._database.put(_RECORD_PREFIX + key, hashlib.sha256(record).digest() + record)
+        self._database.put(_RECORD_PREFIX + key, b"".join((hashlib.sha256(record).digest(), record)))
         self._ids.add(key)
         self._new += 1
         if (
             self._new >= self._commit_records
-            or self._database.pending_bytes >= COMMIT_BYTES
+            or self._database.pending_bytes >= _COMMIT_BYTES
             or time.monotonic() - self._committed_at >= self._commit_seconds
         ):
             self.commit()

@@ -20,10 +20,16 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lxmert.data.region_record import UNKNOWN_ID, copy_features
+from lxmert.data.halves import copy_features
+from lxmert.data.region_record import UNKNOWN_ID
 from lxmert.errors import DataError
 from lxmert.files import explain_os_error
 from lxmert.types import Regions
+
+try:  # 50 times as fast as the standard library, which spends most of a row's time on base64
+    import pybase64
+except ImportError:
+    pybase64 = None  # type: ignore[assignment]
 
 # LXMERT has the height first, bottom-up-attention the width.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -199,7 +205,10 @@ def _whole_number(fields: dict[str, memoryview], name: str) -> int:
 def _array(field: memoryview, name: str, boxes: int) -> NDArray[Any]:
     """The decoded buffer of a field, whose length must fit the number of boxes."""
     try:
-        buffer = binascii.a2b_base64(field, strict_mode=True)
+        if pybase64 is not None:
+            buffer = pybase64.b64decode(field, validate=True)
+        else:
+            buffer = binascii.a2b_base64(field, strict_mode=True)
     except binascii.Error as error:
         if bytes(field[:2]) in (b"b'", b'b"'):
             raise ValueError(f"{name}: holds Python's b'...' instead of base64") from error
@@ -261,4 +270,5 @@ def _encode(array: NDArray[Any], dtype: np.dtype[Any]) -> bytes:
         wide = np.empty(array.shape, np.float32)
         copy_features(wide, array)
         array = wide
-    return binascii.b2a_base64(np.ascontiguousarray(array, dtype).data, newline=False)
+    data = np.ascontiguousarray(array, dtype).data
+    return pybase64.b64encode(data) if pybase64 is not None else binascii.b2a_base64(data, newline=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     into.add_argument("--out", required=True, type=Path, help="the store to write")
     into.add_argument("--profile", default="lxmert-36", help="extraction profile the features were made with")
     into.add_argument("--detector", default="full", help="size of the detector that made them")
+    into.add_argument("--like", type=Path, help="take profile, widths and classes from this store instead")
     into.add_argument(
         "--dtype", choices=("float16", "float32"), help="of the stored features; default: the profile's"
     )
@@ -45,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
         DataError: the file or store is malformed.
         SpecError: there is no such profile or detector.
     """
+    from lxmert.data.region_store import RegionStore
     from lxmert.data.tsv_store import export_tsv, import_tsv, schema_from_documents
     from lxmert.specs.documents import read_document
 
@@ -52,8 +55,14 @@ def run(args: argparse.Namespace) -> None:
         rows = export_tsv(args.store, args.out, args.columns, LINE_ENDS[args.line_end], args.order == "id")
         log.info("%s: %s rows", args.out, count(rows))
         return
-    schema = schema_from_documents(
-        read_document("profile", args.profile), read_document("detector_size", args.detector), args.dtype
-    )
+    if args.like:
+        with RegionStore(args.like) as store:
+            schema = store.schema
+        if args.dtype:
+            schema = dataclasses.replace(schema, feature_dtype=args.dtype)
+    else:
+        schema = schema_from_documents(
+            read_document("profile", args.profile), read_document("detector_size", args.detector), args.dtype
+        )
     digest = import_tsv(args.tsv, args.out, schema, args.columns)
     log.info("%s: digest %s", args.out, digest)

@@ -54,7 +54,7 @@ def import_tsv(tsv: str | Path, out: str | Path, schema: StoreSchema, columns: s
     """
     reader = TsvReader(tsv, columns)
     progress = Progress(reader.size() // _MEGABYTE, "MB", "import")
-    rows = 0
+    rows, buffer = 0, bytearray()
     with atomic_path(out) as temporary:
         builder = StoreBuilder(temporary, Path(out), schema)
         try:
@@ -63,7 +63,7 @@ def import_tsv(tsv: str | Path, out: str | Path, schema: StoreSchema, columns: s
                 if image_id in builder:
                     raise DataError(f"{where}: image {image_id} appears twice; remove one of the two lines.")
                 encoded = encode_id(image_id, where)
-                builder.add(encoded, encode_record(image_id, regions, schema, where))
+                builder.add(encoded, encode_record(image_id, regions, schema, where, buffer))
                 rows += 1
                 progress.advance(reader.bytes_read // _MEGABYTE - progress.done)
             if not rows:
