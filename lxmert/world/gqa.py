@@ -231,8 +231,8 @@ TEMPLATES: dict[Maker, float] = {
     choose_relation: 0.04,
     choose_place: 0.015,
     logical: 0.1,
-    compare_colors: 0.06,
-    compare_sizes: 0.025,
+    compare_colors: 0.12,
+    compare_sizes: 0.04,
 }
 
 

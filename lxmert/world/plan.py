@@ -126,7 +126,7 @@ def _gqa(
         chosen, order = order[: sizes[split]], order[sizes[split] :]
         out[split] = [
             GenomeImage(
-                f"n{image.id}", image.scene, 9_000_000 + 20 * image.index, image, "", 500_000 + image.index
+                f"n{image.id}", image.scene, 9_000_000 + 20 * image.index, image, "", 50_000 + image.index
             )
             for image in sorted(chosen, key=lambda image: image.id)
         ]

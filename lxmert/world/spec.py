@@ -92,6 +92,7 @@ def _check_parts(spec: Mapping[str, Any]) -> None:
             coco["test2015"],
             "coco/test2015",
         ),
+        ("vg/images", vg["images"], 50_000, "the limit"),
         ("vqa/questions", spec["vqa"]["questions"], 100, "the limit"),
         ("gqa/questions", gqa["questions"], 100, "the limit"),
         ("nlvr2/directories", nlvr2["directories"], 100, "the limit"),

@@ -89,7 +89,7 @@ def image_records(image: GenomeImage, seed: int, amount: int) -> dict[str, Recor
         if text in by_text:
             return by_text[text]
         # Ids of one image are spread by a small fixed stride, with leading zeros.
-        question_id = f"{image.serial * 1000 + len(records) * 3 + 1:08d}"
+        question_id = f"{image.serial * 1000 + len(records) * 3 + 1:09d}"
         records[question_id] = full_record(draft, text, image, balanced)
         by_text[text] = question_id
         return question_id
