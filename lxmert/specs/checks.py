@@ -116,7 +116,7 @@ def _lines(error: Any, where: str, prefix: str) -> Iterator[str]:
         known = error.schema.get("properties", {})
         for name in error.instance:
             if name not in known:
-                yield f"{inside}{name}: unknown setting.{suggest(SYNONYMS.get(name, name), known)}"
+                yield f"{inside}{name}: unknown setting.{suggest(SYNONYMS.get(str(name), str(name)), known)}"
     elif error.validator == "required":
         name = next(name for name in error.validator_value if f"'{name}'" in error.message.split(" is ")[0])
         yield f"{inside}{name}: missing; add it."

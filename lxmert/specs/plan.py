@@ -55,6 +55,10 @@ class Plan(Resolved):
             return self.image_sets(task)
         return self.image_sets(task, [*document["train_on"], document["select_on"]])
 
+    def selection_image_sets(self, task: str) -> list[str]:
+        """Image sets of selecting the best weights."""
+        return self.image_sets(task, [self.tasks[task]["select_on"]])
+
     def predicted_splits(self, task: str) -> list[str]:
         """Splits of a task that are answered after fine-tuning."""
         return [self.tasks[task]["select_on"], *self.tasks[task]["predict_on"]]

@@ -133,12 +133,33 @@ def shard_number(wildcards: Wildcards) -> str:
     return wildcards.scatteritem.replace("-of-", "/")
 
 
-def converted_image_sets() -> list[str]:
-    """Image sets that `convert_tsv` brings through LXMERT's TSV: the smallest that training selects on."""
-    return [
-        PLAN.image_sets(task, [PLAN.tasks[task]["select_on"]])[0]
-        for task in PLAN.config["tasks"]
-    ]
+def converted_stores() -> list[str]:
+    """Stores that `convert_tsv` makes: of the published TSVs, or of what a generated corpus exports."""
+    names = [name for task in PLAN.config["tasks"] for name in PLAN.image_sets(task)]
+    if PLAN.corpus["raw"] == "generate":
+        names = [
+            name
+            for task in PLAN.config["tasks"]
+            for name in PLAN.selection_image_sets(task)
+        ]
+    return [f"features/{CORPUS}/from_tsv/{name}.lmdb" for name in dict.fromkeys(names)]
+
+
+def tsv_and_model(wildcards: Wildcards) -> dict[str, str]:
+    """Region features as TSV: the published file, or our own export and the store it came from."""
+    if PLAN.corpus["raw"] == "generate":
+        return {
+            "tsv": f"features/{CORPUS}/tsv/{wildcards.image_set}.tsv",
+            "like": store(wildcards.image_set),
+        }
+    return {"tsv": f"{RAW}/{PLAN.image_set(wildcards.image_set)['tsv']}"}
+
+
+def tsv_schema(wildcards: Wildcards, input: InputFiles) -> str:
+    """Options that say what made the features, which a TSV does not."""
+    if "like" in input.keys():
+        return f"--like {input.like}"
+    return f"--profile {PLAN.detector['profile']['profile']} --detector {PLAN.detector['size']['size']}"
 
 
 # Training

@@ -70,7 +70,7 @@ rule merge:
 
 rule convert_tsv:
     input:
-        [f"features/{CORPUS}/from_tsv/{name}.lmdb" for name in converted_image_sets()],
+        converted_stores(),
     localrule: True
 
 
@@ -96,7 +96,7 @@ rule export_tsv:
 
 rule import_tsv:
     input:
-        "features/{corpus}/tsv/{image_set}.tsv",
+        unpack(tsv_and_model),
     output:
         "features/{corpus}/from_tsv/{image_set}.lmdb",
     log:
@@ -111,7 +111,7 @@ rule import_tsv:
         mem="1GB",
         runtime="4h",
     params:
-        dtype=PLAN.detector["profile"]["store"]["dtype"],
+        schema=tsv_schema,
     shell:
-        "python -m lxmert --threads {threads} tsv import --tsv {input} --dtype {params.dtype}"
+        "python -m lxmert --threads {threads} tsv import --tsv {input.tsv} {params.schema}"
         " --out {output} 2> {log}"
