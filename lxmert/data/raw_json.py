@@ -123,7 +123,8 @@ class _Scanner:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")()
         self._text = ""
         self._at = 0
-        self._lines_before = 0
+        self._lines_before = 0  # of the text that was dropped, and the length of its last line
+        self._columns_before = 0
         self._ended = False
 
     def keys(self) -> Iterator[str]:
@@ -219,12 +220,18 @@ class _Scanner:
         except UnicodeDecodeError as error:
             raise DataError(f"{self.path}: not UTF-8 text ({error.reason}). {_REMEDY}") from error
         self._ended = not data
-        self._lines_before += self._text.count("\n", 0, self._at)
+        self._lines_before, self._columns_before = self._line_and_column(self._at)
         self._text, self._at = rest + text, 0
         return bool(data)
 
     def _fail(self, what: str, position: int | None = None) -> NoReturn:
         position = self._at if position is None else min(position, len(self._text))
-        line = self._lines_before + self._text.count("\n", 0, position) + 1
-        column = position - self._text.rfind("\n", 0, position)
-        raise DataError(f"{self.path}:{line}:{column}: not valid JSON: {what}. {_REMEDY}")
+        line, column = self._line_and_column(position)
+        raise DataError(f"{self.path}:{line + 1}:{column + 1}: not valid JSON: {what}. {_REMEDY}")
+
+    def _line_and_column(self, position: int) -> tuple[int, int]:
+        """Both from 0, over the whole file."""
+        lines = self._text.count("\n", 0, position)
+        if lines:
+            return self._lines_before + lines, position - self._text.rfind("\n", 0, position) - 1
+        return self._lines_before, self._columns_before + position
