@@ -201,10 +201,10 @@ def yes_no_share(rows):
 
 
 def test_yes_and_no_are_even_in_every_kind_of_question(middling):
-    rows = [(note["question_type"], note["multiple_choice_answer"]) for _, _, note in vqa_rows(middling)]
+    asked = [(question["question"], note) for _, question, note in vqa_rows(middling)]
+    rows = [(note["question_type"], note["multiple_choice_answer"]) for _, note in asked]
     for kind in KINDS:
-        rows += [(kind, note["multiple_choice_answer"]) for _, question, note in vqa_rows(middling)
-                 if kind in question["question"]]  # fmt: skip
+        rows += [(kind, note["multiple_choice_answer"]) for text, note in asked if kind in text]
     records = middling.json("gqa/train_balanced_questions.json").values()
     rows += [(record["types"]["detailed"].removesuffix("C"), record["answer"]) for record in records]
     groups = yes_no_share(rows)
