@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.ops import roi_pool
+
 from lxmert.detector.anchors import cell_anchors, grid_anchors
 from lxmert.detector.backbone import map_side
 from lxmert.detector.boxes import decode_boxes, nms_plus_one
@@ -17,7 +19,6 @@ from lxmert.detector.documents import parse_size
 from lxmert.detector.preprocess import decode_image, image_scale, make_blob, resize_by_factor, scaled_sides
 from lxmert.detector.selection import class_nms
 from lxmert.specs.documents import read_document
-from torchvision.ops import roi_pool
 
 # Inclusive corners, ratio outer and scale inner: the table of the Caffe reference.
 CAFFE_ANCHORS = [
@@ -49,7 +50,9 @@ def test_feature_map_sides(side, cells):
 
 @pytest.mark.parametrize("side", range(3, 60))
 def test_pooling_without_padding_rounds_as_caffe(side):
-    pooled = F.max_pool2d(torch.arange(side).float()[None, None, None, :].expand(1, 1, side, side), 3, 2, 0, ceil_mode=True)
+    pooled = F.max_pool2d(
+        torch.arange(side).float()[None, None, None, :].expand(1, 1, side, side), 3, 2, 0, ceil_mode=True
+    )
     assert pooled.shape[-1] == side // 2
     # The first window begins at pixel 0: padding of 1 would give 1 here.
     assert pooled[0, 0, 0, 0] == 2
@@ -80,7 +83,9 @@ def naive_resize(image: np.ndarray, scale: float) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize(("height", "width", "scale"), [(9, 16, 1.5625), (20, 31, 0.37), (1, 7, 2.0), (5, 5, 1.0)])
+@pytest.mark.parametrize(
+    ("height", "width", "scale"), [(9, 16, 1.5625), (20, 31, 0.37), (1, 7, 2.0), (5, 5, 1.0)]
+)
 def test_resize_equals_plain_loops(height, width, scale):
     image = np.random.default_rng(0).normal(0, 80, (3, height, width)).astype(np.float32)
     np.testing.assert_allclose(resize_by_factor(image, scale), naive_resize(image, scale), atol=1e-3)
@@ -92,7 +97,9 @@ def test_resize_equals_opencv(height, width):
     image = np.random.default_rng(0).normal(0, 80, (height, width, 3)).astype(np.float32)
     scale = image_scale(height, width, 600, 1000)
     expected = cv2.resize(image, None, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-    np.testing.assert_allclose(resize_by_factor(image.transpose(2, 0, 1), scale), expected.transpose(2, 0, 1), atol=1e-3)
+    np.testing.assert_allclose(
+        resize_by_factor(image.transpose(2, 0, 1), scale), expected.transpose(2, 0, 1), atol=1e-3
+    )
 
 
 def test_mean_goes_before_the_resize():
@@ -142,8 +149,12 @@ def naive_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> list[i
         kept.append(int(i))
         left = []
         for j in order:
-            w = max(np.float32(0), min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0]) + np.float32(1))
-            h = max(np.float32(0), min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1]) + np.float32(1))
+            w = max(
+                np.float32(0), min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0]) + np.float32(1)
+            )
+            h = max(
+                np.float32(0), min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1]) + np.float32(1)
+            )
             if float(w * h / (area[i] + area[j] - w * h)) < threshold:
                 left.append(j)
         order = left

@@ -33,7 +33,14 @@ def write_raw(folder: Path, train: int = 6, val: int = 2) -> tuple[Path, Path]:
             kind, colour = OBJECTS[rng.integers(3)], ("red", "blue")[rng.integers(2)]
             corners = (x, y, x + side, y + side // (2 if kind == "bar" else 1))
             (canvas.ellipse if kind == "ball" else canvas.rectangle)(corners, fill=COLOURS[colour])
-            box = {"x": x, "y": y, "w": corners[2] - x, "h": corners[3] - y, "object_id": number, "names": [kind]}
+            box = {
+                "x": x,
+                "y": y,
+                "w": corners[2] - x,
+                "h": corners[3] - y,
+                "object_id": number,
+                "names": [kind],
+            }
             things.append(box)
             looks.append({**box, "attributes": [colour]})
         name = f"VG_100K/{image_id}.jpg"
@@ -75,3 +82,12 @@ def micro_documents(steps: int = 6) -> tuple[dict, dict]:
     recipe["schedule"]["warmup_steps"] = 2
     recipe["rpn"]["batch"] = recipe["roi"]["batch"] = 8
     return size, recipe
+
+
+def job(arguments: list[object]) -> None:
+    """A command line as a process of its own would run it."""
+    import sys
+
+    from lxmert.cli import main
+
+    sys.exit(main(["--threads", "1", *map(str, arguments)]))

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from lxmert.detector.evaluate import PrecisionTable, average_precision, best_detections
 from torchvision.ops import nms
+
+from lxmert.detector.evaluate import PrecisionTable, average_precision, best_detections
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,10 @@ def test_best_detections_equal_suppressing_every_class_in_full():
     expected = sorted(expected, reverse=True)
     for count in (5, 30, 400):
         found = best_detections(boxes, scores, count)
-        assert list(zip(found.scores.tolist(), found.regions.tolist(), found.classes.tolist(), strict=True)) == expected[:count]
+        assert (
+            list(zip(found.scores.tolist(), found.regions.tolist(), found.classes.tolist(), strict=True))
+            == expected[:count]
+        )
 
 
 def test_no_proposals_give_no_detections():

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+
 from lxmert.detector.batches import mirror_boxes
 from lxmert.detector.documents import AnchorSampling, RegionSampling
 from lxmert.detector.losses import (
@@ -118,12 +119,16 @@ def test_attribute_loss_is_the_mean_over_labels_and_its_gradient_the_reference_k
     expected = (-(p[1].log() + p[2].log()) / 2 + math.log(3)) / 2
     assert math.isclose(loss.item(), expected.item(), rel_tol=1e-6)
     loss.backward()
-    np.testing.assert_allclose(logits.grad[0].numpy() * 2, (p - torch.tensor([0, 0.5, 0.5])).numpy(), atol=1e-6)
+    np.testing.assert_allclose(
+        logits.grad[0].numpy() * 2, (p - torch.tensor([0, 0.5, 0.5])).numpy(), atol=1e-6
+    )
     assert logits.grad[2].abs().sum() == 0
 
 
 def test_attribute_loss_without_any_label_is_zero():
-    loss = attribute_loss(torch.zeros(0, 3), torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), 2)
+    loss = attribute_loss(
+        torch.zeros(0, 3), torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), 2
+    )
     assert loss.item() == 0
 
 

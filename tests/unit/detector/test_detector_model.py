@@ -9,12 +9,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from lxmert.detector.backbone import Norm
 from lxmert.detector.documents import parse_profile, parse_recipe, parse_size
-from lxmert.detector.model import Detector, build_detector, count_parameters, load_detector, save_detector, with_classes
+from lxmert.detector.model import (
+    Detector,
+    build_detector,
+    count_parameters,
+    load_detector,
+    save_detector,
+    with_classes,
+)
 from lxmert.errors import SpecError, WeightsError
 from lxmert.specs.documents import document_names, read_document
-from safetensors.torch import load_file, save_file
 
 
 def micro_size():
@@ -47,14 +55,24 @@ def test_full_size_counts():
     assert count_parameters(model) == 65_348_830
     groups: dict[str, int] = defaultdict(int)
     for name, value in model.state_dict().items():
-        part = "norm" if ".norm." in name else name.split(".")[1] if name.startswith("backbone") else name.split(".")[-2]
+        part = (
+            "norm"
+            if ".norm." in name
+            else name.split(".")[1]
+            if name.startswith("backbone")
+            else name.split(".")[-2]
+        )
         part = "res5" if name.startswith("roi_heads.res5") and part != "norm" else part
         groups[part] += value.numel()
     assert groups["stem"] == 9_408 and groups["res2"] == 212_992 and groups["res3"] == 1_212_416
     assert groups["res4"] == 26_017_792 and groups["res5"] == 14_942_208 and groups["norm"] == 210_688
     assert groups["conv"] + groups["objectness_logits"] + groups["anchor_deltas"] == 4_756_040
     assert groups["cls_score"] == 3_280_449 and groups["bbox_pred"] == 13_121_796
-    assert groups["cls_embedding"] == 409_856 and groups["fc_attr"] == 1_180_160 and groups["attr_score"] == 205_713
+    assert (
+        groups["cls_embedding"] == 409_856
+        and groups["fc_attr"] == 1_180_160
+        and groups["attr_score"] == 205_713
+    )
     assert len(model.state_dict()) == 535
 
 
@@ -96,7 +114,9 @@ def test_folding_changes_rounding_only():
     model.fold_norms()
     after_map = model.backbone(image)
     torch.testing.assert_close(after_map, before_map, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(model.describe(after_map, boxes).features, before.features, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        model.describe(after_map, boxes).features, before.features, rtol=1e-4, atol=1e-5
+    )
     assert not [name for name, _ in model.named_parameters() if ".norm." in name]
 
 
@@ -108,7 +128,9 @@ def test_norm_with_fixed_statistics_is_the_affine_map():
         norm.weight.fill_(2.0)
         norm.bias.fill_(0.5)
     x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    expected = 2 * (x - norm.running_mean[:, None, None]) / torch.sqrt(norm.running_var[:, None, None] + 1e-5) + 0.5
+    expected = (
+        2 * (x - norm.running_mean[:, None, None]) / torch.sqrt(norm.running_var[:, None, None] + 1e-5) + 0.5
+    )
     torch.testing.assert_close(norm(x), expected)
 
 
@@ -147,7 +169,10 @@ def test_weights_come_back(tmp_path):
 def test_fresh_weights_depend_on_the_seed_alone():
     first = build_detector(micro_size(), seed=1).state_dict()
     torch.manual_seed(5)
-    again, other = build_detector(micro_size(), seed=1).state_dict(), build_detector(micro_size(), seed=2).state_dict()
+    again, other = (
+        build_detector(micro_size(), seed=1).state_dict(),
+        build_detector(micro_size(), seed=2).state_dict(),
+    )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["backbone.stem.conv1.weight"], other["backbone.stem.conv1.weight"])
 
@@ -161,7 +186,11 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     with safe_open(path, "pt") as handle:
         meta = handle.metadata()
     name = "roi_heads.box_predictor.cls_score.weight"
-    for change, word in (({"extra": torch.zeros(1)}, "extra"), ({name: torch.zeros(2, 2)}, name), ({name: None}, name)):
+    for change, word in (
+        ({"extra": torch.zeros(1)}, "extra"),
+        ({name: torch.zeros(2, 2)}, name),
+        ({name: None}, name),
+    ):
         changed = {k: v for k, v in {**tensors, **change}.items() if v is not None}
         save_file(changed, path, meta)
         with pytest.raises(WeightsError, match=word):
@@ -175,7 +204,9 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
 
 def test_shipped_documents_are_valid():
     sizes = [parse_size(read_document("detector_size", name)) for name in document_names("detector_size")]
-    recipes = [parse_recipe(read_document("detector_recipe", name)) for name in document_names("detector_recipe")]
+    recipes = [
+        parse_recipe(read_document("detector_recipe", name)) for name in document_names("detector_recipe")
+    ]
     profiles = {name: parse_profile(read_document("profile", name)) for name in document_names("profile")}
     assert len(sizes) >= 2 and len(recipes) >= 2 and {"lxmert-36", "sample-16"} <= profiles.keys()
     assert all(name == profile.profile for name, profile in profiles.items())

@@ -6,9 +6,10 @@ import io
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from lxmert.detector.preprocess import decode_image
 from lxmert.errors import DataError
-from PIL import Image
 
 RGB = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
 
@@ -76,7 +77,12 @@ def test_one_pixel_sides(size):
 
 def test_damaged_files_are_refused_in_one_line(tmp_path):
     jpeg = png(Image.fromarray(np.tile(RGB, (20, 20, 1))), "JPEG")
-    cases = {"cut.jpg": jpeg[: len(jpeg) // 2], "empty.jpg": b"", "text.jpg": b"<html>not found</html>", "cut.png": png(Image.fromarray(RGB))[:60]}
+    cases = {
+        "cut.jpg": jpeg[: len(jpeg) // 2],
+        "empty.jpg": b"",
+        "text.jpg": b"<html>not found</html>",
+        "cut.png": png(Image.fromarray(RGB))[:60],
+    }
     for name, data in cases.items():
         path = tmp_path / name
         path.write_bytes(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from lxmert.detector.documents import SelectionRule
 from lxmert.detector.selection import select
 
@@ -18,7 +19,9 @@ def apart(count: int) -> np.ndarray:
     return np.concatenate([corner, np.zeros_like(corner), corner + 9, np.full_like(corner, 9)], 1)
 
 
-SCORES = np.array([[0.1, 0.3], [0.5, 0.1], [0.05, 0.15], [0.4, 0.2], [0.25, 0.6]], np.float32)  # best: .3 .5 .15 .4 .6
+SCORES = np.array(
+    [[0.1, 0.3], [0.5, 0.1], [0.05, 0.15], [0.4, 0.2], [0.25, 0.6]], np.float32
+)  # best: .3 .5 .15 .4 .6
 
 
 def test_within_bounds_rows_stay_in_proposal_order():
@@ -62,4 +65,7 @@ def test_threshold_is_inclusive_in_double_precision():
 
 @pytest.mark.parametrize("count", [3, 4])
 def test_equal_scores_rank_the_later_first(count):
-    assert select(apart(count), np.full((count, 2), 0.5, np.float32), rule(1, 2))[0].tolist() == [count - 1, count - 2]
+    assert select(apart(count), np.full((count, 2), 0.5, np.float32), rule(1, 2))[0].tolist() == [
+        count - 1,
+        count - 2,
+    ]

@@ -6,10 +6,17 @@ import json
 
 import numpy as np
 import pytest
-from lxmert.detector.vg_data import clean_attribute, clean_object, clean_string, load_rows, read_split, read_vocabulary
-from lxmert.errors import DataError
-
 from detector_scenes import write_raw
+
+from lxmert.detector.vg_data import (
+    clean_attribute,
+    clean_object,
+    clean_string,
+    load_rows,
+    read_split,
+    read_vocabulary,
+)
+from lxmert.errors import DataError
 
 
 def test_cleaning_rules():
@@ -45,10 +52,14 @@ def test_published_vocabularies(shared_data):
 
 def test_rows(tmp_path):
     raw, listing = write_raw(tmp_path)
-    objects, attributes = (read_vocabulary(raw / "vg" / f"{name}_vocab.txt") for name in ("objects", "attributes"))
+    objects, attributes = (
+        read_vocabulary(raw / "vg" / f"{name}_vocab.txt") for name in ("objects", "attributes")
+    )
     rows = load_rows(raw, "train", listing, objects, attributes)
     assert rows.ids == tuple("123456") and rows.offsets[-1] == len(rows.classes)
-    assert rows.classes.min() >= 1 and (rows.attributes[:, 0] > 0).all() and (rows.attributes[:, 1:] == 0).all()
+    assert (
+        rows.classes.min() >= 1 and (rows.attributes[:, 0] > 0).all() and (rows.attributes[:, 1:] == 0).all()
+    )
     assert rows.wide.tolist() == [True, True, False] * 2
     boxes, classes, ids = rows.clipped(0, 64, 80)
     assert boxes.dtype == np.float32 and classes.dtype == ids.dtype == np.int64
@@ -73,7 +84,9 @@ def test_boxes_are_clipped_cut_and_mended(tmp_path):
         ]
 
     change(raw, "objects.json", edit)
-    objects, attributes = (read_vocabulary(raw / "vg" / f"{name}_vocab.txt") for name in ("objects", "attributes"))
+    objects, attributes = (
+        read_vocabulary(raw / "vg" / f"{name}_vocab.txt") for name in ("objects", "attributes")
+    )
     rows = load_rows(raw, "train", listing, objects, attributes)
     boxes, classes, ids = rows.clipped(0, 64, 80)
     assert boxes.tolist() == [[0, 2, 79, 12], [0, 0, 79, 63]]  # inside out: the whole image
@@ -101,7 +114,11 @@ def test_images_without_known_objects_are_left_out(tmp_path):
         ("objects.json", "{}", "must be a list"),
         ("objects.json", '[{"image_id": 1}]', "no list of objects"),
         ("objects.json", '[{"image_id": 1, "objects": [{"names": ["ball"]}]}]', "without box"),
-        ("attributes.json", '[{"image_id": 1, "attributes": [{"attributes": ["red"]}]}]', "without object_id"),
+        (
+            "attributes.json",
+            '[{"image_id": 1, "attributes": [{"attributes": ["red"]}]}]',
+            "without object_id",
+        ),
         ("splits/train.txt", "1\n", ":1: must begin with an image path"),
     ],
 )
