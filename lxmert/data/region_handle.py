@@ -13,7 +13,7 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from lxmert.data.region_record import StoreSchema, damaged, rebuild
+from lxmert.data.region_record import StoreSchema, rebuild
 from lxmert.errors import DataError
 from lxmert.files import explain_os_error
 
@@ -45,6 +45,7 @@ class Handle:
         self.path = path
         self.pid = os.getpid()
         self._lock = threading.Lock()
+        self._blocks: dict[int, NDArray[np.uint8]] = {}
         self.size = _check_file(path)
         try:
             self._env = lmdb.open(
@@ -125,14 +126,26 @@ class Handle:
         view.handle = self
         return view
 
+    def block(self, number: int) -> NDArray[np.uint8]:
+        """Bytes of one block, valid while the handle is open; looked up once."""
+        block = self._blocks.get(number)
+        if block is None:
+            block = self._blocks[number] = np.frombuffer(self.value(block_key(number)), np.uint8)
+        return block
+
     def record(self, position: int) -> tuple[NDArray[np.uint8], int]:
-        """The block that holds a record, and the record's offset in it."""
+        """The block that holds a record, valid while the handle is open, and the record's offset in it."""
         place = int(self.places[position])
-        block = self.pinned(np.frombuffer(self.value(block_key(place >> 32)), np.uint8))
-        offset = place & 0xFFFFFFFF
-        if offset >= len(block):
-            raise damaged(str(self.path), self.image_id(position), "its place is outside its block")
-        return block, offset
+        return self.block(place >> 32), place & 0xFFFFFFFF
+
+    def find(self, image_id: str) -> int:
+        """Position of an id, -1 if it is missing."""
+        encoded = image_id.encode("utf-8", "surrogatepass")
+        # NumPy would copy all ids to compare them with a longer one, and cuts trailing zeros.
+        if not self.count or len(encoded) > self.ids.dtype.itemsize or encoded.endswith(b"\0"):
+            return -1
+        position = int(self.ids.searchsorted(np.array(encoded, self.ids.dtype)))
+        return position if position < self.count and self.ids[position] == encoded else -1
 
     def image_id(self, position: int) -> str:
         """The id at a position of the sorted ids."""

@@ -264,41 +264,54 @@ def decode_record(data: NDArray[np.uint8], offset: int, image_id: str, where: st
     Raises:
         DataError: no whole record lies there.
     """
-    width, height, count, feature_width, dtype = read_header(data, offset, image_id, where)
-    boxes_at = offset + _layout(count, feature_width, dtype.itemsize)[0]
-    row = 4 * count
-    ids = np.ndarray((2, count), "<i4", data, boxes_at + 4 * row).astype(np.int64)
+    try:
+        width, height, features, numbers = parse_record(data, offset)
+    except ValueError as error:
+        raise damaged(where, image_id, str(error)) from error
+    ids = numbers[4:6].view("<i4").astype(np.int64)
     ids.flags.writeable = False
-    return Regions(
-        boxes_px=np.ndarray((count, 4), "<f4", data, boxes_at),
-        features=np.ndarray((count, feature_width), dtype, data, offset + HEADER_BYTES),
+    # A frozen dataclass sets each field through object.__setattr__, which would cost more than the views.
+    regions = object.__new__(Regions)
+    regions.__dict__.update(
+        boxes_px=numbers[:4].reshape(-1, 4),
+        features=features,
         object_ids=ids[0],
-        object_scores=np.ndarray((count,), "<f4", data, boxes_at + 6 * row),
+        object_scores=numbers[6],
         attribute_ids=ids[1],
-        attribute_scores=np.ndarray((count,), "<f4", data, boxes_at + 7 * row),
-        selection_scores=np.ndarray((count,), "<f4", data, boxes_at + 8 * row),
+        attribute_scores=numbers[7],
+        selection_scores=numbers[8],
         width=width,
         height=height,
     )
+    return regions
 
 
-def read_header(
-    data: NDArray[np.uint8], offset: int, image_id: str, where: str
-) -> tuple[int, int, int, int, np.dtype[Any]]:
-    """Width, height, boxes, feature width and feature type of the record at `offset`.
+def parse_record(data: NDArray[np.uint8], offset: int) -> tuple[int, int, NDArray[Any], NDArray[np.float32]]:
+    """Width, height, features and the other numbers of the record at `offset`, as views.
+
+    Returns:
+        Width and height in pixels; features [R, F]; float32 [9, R]: rows 0 to 3 hold the boxes ([R, 4] in
+        memory), 4 and 5 the bits of the object and attribute ids (int32), 6 to 8 object, attribute and
+        selection scores.
 
     Raises:
-        DataError: no whole record lies there.
+        ValueError: no whole record lies there.
     """
+    width, height, count, feature_width, item_bytes, boxes_at, _ = _read_header(data, offset)
+    features = np.ndarray((count, feature_width), _BY_SIZE[item_bytes], data, offset + HEADER_BYTES)
+    return width, height, features, np.ndarray((9, count), "<f4", data, offset + boxes_at)
+
+
+def _read_header(data: NDArray[np.uint8], offset: int) -> tuple[int, int, int, int, int, int, int]:
+    """Width, height, boxes, feature width, bytes per feature number, offset of the boxes, record size."""
     if offset + HEADER_BYTES <= len(data):
-        magic, version, item_bytes, width, height, count, feature_width = _HEADER.unpack_from(
-            data.data, offset
-        )
-        dtype = _BY_SIZE.get(item_bytes)
-        if magic == _MAGIC and version == VERSION and dtype is not None and width and height:
-            if offset + _layout(count, feature_width, item_bytes)[1] <= len(data):
-                return width, height, count, feature_width, dtype
-    raise damaged(where, image_id, "the record cannot be read")
+        header = _HEADER.unpack_from(data.data, offset)
+        magic, version, item_bytes, width, height, count, feature_width = header
+        if magic == _MAGIC and version == VERSION and item_bytes in _BY_SIZE and width and height:
+            boxes_at, size = _layout(count, feature_width, item_bytes)
+            if offset + size <= len(data):
+                return width, height, count, feature_width, item_bytes, boxes_at, size
+    raise ValueError("the record cannot be read")
 
 
 _BY_SIZE = {dtype.itemsize: dtype for dtype in FEATURE_TYPES.values()}
@@ -310,8 +323,10 @@ def record_slice(data: NDArray[np.uint8], offset: int, image_id: str, where: str
     Raises:
         DataError: no whole record lies there.
     """
-    _, _, count, feature_width, dtype = read_header(data, offset, image_id, where)
-    return data[offset : offset + _layout(count, feature_width, dtype.itemsize)[1]]
+    try:
+        return data[offset : offset + _read_header(data, offset)[-1]]
+    except ValueError as error:
+        raise damaged(where, image_id, str(error)) from error
 
 
 def damaged(where: str, image_id: str, what: str) -> DataError:

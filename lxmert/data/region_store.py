@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lxmert.data.halves import copy_features
+from lxmert.data.halves import FeatureCopier
 from lxmert.data.region_handle import Handle, acquire
-from lxmert.data.region_record import StoreSchema, decode_record, rebuild
+from lxmert.data.region_record import StoreSchema, damaged, decode_record, parse_record, rebuild
 from lxmert.errors import DataError
 from lxmert.types import Regions
 
@@ -143,7 +143,7 @@ class RegionStore:
         return self._open().count
 
     def __contains__(self, image_id: object) -> bool:
-        return isinstance(image_id, str) and find_ids(self._open().ids, [image_id])[0] >= 0
+        return isinstance(image_id, str) and self._open().find(image_id) >= 0
 
     def positions(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
         """Position of each id in `ids`; `read_batch` takes positions as well.
@@ -151,19 +151,22 @@ class RegionStore:
         Raises:
             DataError: an id is not in the store.
         """
-        handle = self._open()
-        found = find_ids(handle.ids, image_ids)
+        found = find_ids(self._open().ids, image_ids)
         if (found < 0).any():
-            missing = image_ids[int(np.argmin(found))]
-            raise DataError(
-                f"{self.path}: no regions for image {missing}. The store holds {handle.count} images; "
-                f"{rebuild(self.path)}"
-            )
+            raise self._missing(image_ids[int(np.argmin(found))])
         return found
 
+    def _missing(self, image_id: str) -> DataError:
+        return DataError(
+            f"{self.path}: no regions for image {image_id}. The store holds {len(self)} images; "
+            f"{rebuild(self.path)}"
+        )
+
     def record(self, position: int) -> tuple[NDArray[np.uint8], int]:
-        """The block that holds a record, and the record's offset in it."""
-        return self._open().record(position)
+        """The block that holds a record, which keeps the file open, and the record's offset in it."""
+        handle = self._open()
+        block, offset = handle.record(position)
+        return handle.pinned(block), offset
 
     def stored_order(self) -> NDArray[np.int64]:
         """int64 [N]: positions in the order the records lie in the file."""
@@ -175,18 +178,22 @@ class RegionStore:
         Raises:
             DataError: the image is not in the store, or its record is damaged.
         """
-        position = int(self.positions([image_id])[0])
-        return decode_record(*self.record(position), image_id, str(self.path))
+        handle = self._open()
+        position = handle.find(image_id)
+        if position < 0:
+            raise self._missing(image_id)
+        block, offset = handle.record(position)
+        return decode_record(handle.pinned(block), offset, image_id, str(self.path))
 
     def regions_at(self, position: int) -> Regions:
         """Regions of the image at a position of `ids`."""
-        handle = self._open()
-        return decode_record(*handle.record(position), handle.image_id(position), str(self.path))
+        block, offset = self.record(position)
+        return decode_record(block, offset, self.ids[position], str(self.path))
 
     def read_batch(
         self,
         images: Sequence[str] | NDArray[np.integer[Any]],
-        features_out: NDArray[np.float32],
+        features_out: NDArray[np.floating[Any]],
         boxes_norm_out: NDArray[np.float32],
         mask_out: NDArray[np.integer[Any]] | None = None,
         object_ids_out: NDArray[np.int64] | None = None,
@@ -199,7 +206,7 @@ class RegionStore:
 
         Args:
             images: B image ids, or B positions from `positions`.
-            features_out: float32 [B, R, F].
+            features_out: float32 [B, R, F], or the type of the store, which saves the conversion.
             boxes_norm_out: float32 [B, R, 4], x by width and y by height, without -1.
             mask_out: integers [B, R], 1 where a region is real.
             object_ids_out: int64 [B, R]; scores float32; attributes likewise. None: not wanted.
@@ -217,38 +224,40 @@ class RegionStore:
         """
         handle = self._open()
         positions = images if isinstance(images, np.ndarray) else self.positions(images)
+        targets = range(len(positions)) if rows is None else rows
         room = features_out.shape[1]
-        # Converting from a small buffer that stays in the cache is faster than from the memory map.
-        staging = np.empty(
-            (min(room, handle.schema.max_boxes), handle.schema.feature_width), handle.schema.numpy_dtype
-        )
+        copier = FeatureCopier(features_out, handle.schema.max_boxes, handle.schema.numpy_dtype)
         counts = np.empty(len(positions), np.int64)
-        extra = (
-            (object_ids_out, "object_ids"),
-            (object_scores_out, "object_scores"),
-            (attribute_ids_out, "attribute_ids"),
-            (attribute_scores_out, "attribute_scores"),
-        )
-        wanted = [(array, name) for array, name in extra if array is not None]
-        numbers = range(len(positions)) if rows is None else rows
-        for index, (row, position) in enumerate(zip(numbers, positions.tolist(), strict=True)):
-            regions = decode_record(*handle.record(position), handle.image_id(position), str(self.path))
-            count = counts[index] = min(len(regions.boxes_px), room)
-            source = staging[:count]
-            np.copyto(source, regions.features[:count])
-            copy_features(features_out[row, :count], source)
-            size = np.array((regions.width, regions.height) * 2, np.float32)
-            np.divide(regions.boxes_px[:count], size, out=boxes_norm_out[row, :count])
-            for array, name in wanted:
-                array[row, :count] = getattr(regions, name)[:count]
-            if mask_out is not None:
-                mask_out[row, :count] = 1
-                mask_out[row, count:] = 0
+        sizes = np.empty((len(positions), 1, 4), np.float32)
+        wanted = [
+            (array, line)
+            for array, line in (
+                (object_ids_out, 4),
+                (attribute_ids_out, 5),
+                (object_scores_out, 6),
+                (attribute_scores_out, 7),
+            )
+            if array is not None
+        ]
+        for index, (row, position) in enumerate(zip(targets, positions.tolist(), strict=True)):
+            data, offset = handle.record(position)
+            try:
+                width, height, features, numbers = parse_record(data, offset)
+            except ValueError as error:
+                raise damaged(str(self.path), handle.image_id(position), str(error)) from error
+            count = counts[index] = min(len(features), room)
+            sizes[index] = width, height, width, height
+            copier.copy(row, features, count)
+            boxes_norm_out[row, :count] = numbers[:4].reshape(-1, 4)[:count]
+            for array, line in wanted:
+                array[row, :count] = (numbers[line].view("<i4") if line < 6 else numbers[line])[:count]
             if count < room:
-                features_out[row, count:] = 0
-                boxes_norm_out[row, count:] = 0
-                for array, _ in wanted:
+                for array in (features_out, boxes_norm_out, *(array for array, _ in wanted)):
                     array[row, count:] = 0
+        where: Any = slice(None) if rows is None else list(rows)
+        boxes_norm_out[where] /= sizes
+        if mask_out is not None:
+            mask_out[where] = np.arange(room) < counts[:, None]
         return counts
 
 
