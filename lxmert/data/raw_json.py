@@ -155,6 +155,8 @@ class _Scanner:
 
     def peek(self) -> str:
         """The next character that is not a blank, "" at the end."""
+        if self._at < len(self._text) and self._text[self._at] > " ":  # mostly
+            return self._text[self._at]
         while True:
             match = _SPACE.match(self._text, self._at)
             assert match

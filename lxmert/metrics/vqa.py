@@ -36,7 +36,7 @@ wouldve would've, wouldnt wouldn't, wouldnt've wouldn't've, wouldn'tve wouldn't'
 yall'll y'all'll, y'allll y'all'll, yall'd've y'all'd've, y'alld've y'all'd've, y'all'dve y'all'd've,
 youd you'd, youd've you'd've, you'dve you'd've, youll you'll, youre you're, youve you've
 """
-_PROPER: dict[str, str] = dict(pair.split() for pair in _CONTRACTIONS.replace("\n", " ").split(","))  # type: ignore[misc]
+_PROPER: dict[str, str] = dict(pair.split() for pair in _CONTRACTIONS.replace("\n", " ").split(","))
 _DIGITS = {
     "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
     "seven": "7", "eight": "8", "nine": "9", "ten": "10",

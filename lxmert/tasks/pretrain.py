@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,7 +193,7 @@ def sources(
     return {name: readers[name] for name in task["sources"]}
 
 
-def build_table(readers: dict[str, Callable[[], Iterable[Sentence]]], min_count: int) -> AnswerTable:
+def build_table(readers: Mapping[str, Callable[[], Iterable[Sentence]]], min_count: int) -> AnswerTable:
     """The joint answer table of the sources that have answers."""
     counts: dict[str, Counter[str]] = {}
     for name in ("vqa", "gqa", "visual7w"):
