@@ -1,0 +1,95 @@
+"""Where results come from: region stores, specs and the versions of the programs."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lxmert import __version__
+from lxmert.data.region_store import RegionStore
+from lxmert.progress import count
+from lxmert.report.results import Results, RunResults
+from lxmert.specs import job_spec_text
+
+_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "lmdb", "safetensors", "tokenizers", "snakemake")
+STORE_HEADINGS = ["image set", "images", "boxes at most", "feature", "profile", "file", "digest"]
+RUN_HEADINGS = [
+    "run",
+    "corpus",
+    "seed",
+    "subset",
+    "sees",
+    "starts from",
+    "steps",
+    "best at",
+    "seconds",
+    "spec",
+]
+_SHORT = 12
+
+
+def store_rows(paths: Sequence[Path]) -> list[list[str]]:
+    """A row for each region store; reads headers only.
+
+    Raises:
+        DataError: a store is missing or faulty.
+    """
+    rows = []
+    for path in paths:
+        with RegionStore(path) as store:
+            schema, fingerprint = store.schema, store.fingerprint()
+            version = schema.profile.get("version")
+            rows.append(
+                [
+                    path.stem,
+                    count(len(store)),
+                    str(schema.max_boxes),
+                    f"{schema.feature_width} × {schema.feature_dtype}",
+                    schema.profile_name + ("" if version is None else f" (version {version})"),
+                    f"{fingerprint['size'] / 1e6:.1f} MB",
+                    store.digest[:_SHORT],
+                ]
+            )
+    return rows
+
+
+def run_rows(results: Results) -> list[list[str]]:
+    """A row for each run, twins included."""
+    runs = [*results.pretrainings, *(run for family in results.families for _, run in family.members)]
+    return [_run_row(run) for run in runs]
+
+
+def _run_row(run: RunResults) -> list[str]:
+    spec, metrics = run.spec, run.metrics
+    vision = spec.get("vision")
+    return [
+        run.name,
+        _text(spec.get("corpus")),
+        _text(spec.get("seed")),
+        ("all images" if spec.get("subset") is None else str(spec["subset"])) if spec else "–",
+        "–" if vision is None else "images" if vision else "no image",
+        _text(spec.get("init")),
+        _text(metrics.get("steps")),
+        _text(metrics.get("best_step")),
+        "–" if run.seconds is None else f"{run.seconds:.0f}",
+        hashlib.sha256(job_spec_text(spec).encode()).hexdigest()[:_SHORT] if spec else "–",
+    ]
+
+
+def versions() -> list[tuple[str, str]]:
+    """(program, version) of what this machine has."""
+    found = [("lxmert", __version__), ("Python", platform.python_version())]
+    for name in _PACKAGES:
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _text(value: Any) -> str:
+    return "–" if value is None else str(value)
