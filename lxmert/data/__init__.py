@@ -1,0 +1,1 @@
+"""Region stores, tables of examples, text and batches."""
