@@ -146,7 +146,7 @@ class Trainer:
         assert isinstance(total, torch.Tensor), "a training step needs at least one loss"
         value = float(total.detach())
         if not math.isfinite(value):
-            parts = ", ".join(f"{name} {float(loss.mean()):.3g}" for name, loss in losses.items())
+            parts = ", ".join(f"{name} {float(loss.mean().detach()):.3g}" for name, loss in losses.items())
             raise LxmertError(
                 f"step {step}: the loss is not finite ({parts}). The state before it is kept in"
                 f" {job.state.folder}; lower optimizer/lr or check the inputs, then run again."
@@ -156,12 +156,13 @@ class Trainer:
         self.optimizer.step(self.schedule(step), grad_scale=scale)
         self.optimizer.zero_grad()
         for name, loss in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(loss.sum)
+            self._sums[name] = self._sums.get(name, 0.0) + float(loss.sum.detach())
             self._counts[name] = self._counts.get(name, 0.0) + float(loss.denominator)
         return value
 
     def _log_window(self, steps: int, spent: float, data_seconds: float, examples: int) -> None:
-        means = {name: self._sums[name] / max(self._counts[name], 1e-12) for name in self._sums}
+        # In one order, whether the sums were counted here or read from a state: additions round.
+        means = {name: self._sums[name] / max(self._counts[name], 1e-12) for name in sorted(self._sums)}
         record: dict[str, Any] = {
             "step": self.step,
             "epoch": self.step / self.job.batches.steps_per_epoch,

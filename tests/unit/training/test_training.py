@@ -1,0 +1,250 @@
+"""Runs end to end on a tiny task: resumed, blind, paired, with workers, and with inputs that do not fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_task import TinyTask
+
+from lxmert.data.batching import Examples, FinetuneBatches, PretrainBatches
+from lxmert.data.regions import RegionSource
+from lxmert.data.wordpiece import read_vocabulary
+from lxmert.errors import DataError, Interrupted, LxmertError, SpecError, WeightsError
+from lxmert.models.weights import model_tensors, read_weights, save_weights
+from lxmert.training import loop
+from lxmert.training import predict as predict_module
+from lxmert.training.finetune import FinetuneInputs, finetune
+from lxmert.training.inference import chunk_logits
+from lxmert.training.loop import Trainer
+from lxmert.training.predict import predict
+from lxmert.training.pretrain import PretrainInputs, pretrain
+from lxmert.training.stream import stream
+from lxmert.types import Batch
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def inputs_of(tiny: TinyTask, task: str = "single", init: Path | None = None) -> FinetuneInputs:
+    answers = tiny.pretrain_answers if init else None
+    return FinetuneInputs(tiny.features, tiny.folder / task, tiny.vocabulary, init, answers)
+
+
+def pretrain_inputs(tiny: TinyTask) -> PretrainInputs:
+    folder = tiny.folder / "pretrain"
+    train, valid = folder / "train.safetensors", folder / "valid.safetensors"
+    return PretrainInputs(tiny.features, train, valid, tiny.pretrain_answers, tiny.vocabulary)
+
+
+def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model_tensors(trainer.job.model).items()}
+
+
+def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+@pytest.mark.parametrize("kind", ["finetune", "pretrain"])
+def test_a_stopped_run_equals_an_unbroken_one(
+    tiny: TinyTask, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(folder: Path) -> Trainer:
+        if kind == "finetune":
+            return finetune(tiny.spec(), inputs_of(tiny), folder, CPU, 0)[0]
+        return pretrain(tiny.pretrain_spec(), pretrain_inputs(tiny), folder, CPU, 0)[0]
+
+    whole = run(tmp_path / "whole")
+    stops = [1, 2, 5, 6, 9, whole.total_steps - 1]
+    original = loop.stream
+
+    def stopping(batches: Any, start: int, stop: int, workers: int) -> Any:
+        for step, batch in original(batches, start, stop, workers):
+            if step + 1 in stops:
+                stops.remove(step + 1)
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield step, batch
+
+    monkeypatch.setattr(loop, "stream", stopping)
+    interruptions = 0
+    while True:
+        try:
+            broken = run(tmp_path / "broken")
+            break
+        except Interrupted:
+            interruptions += 1
+    assert interruptions == 6 and not stops
+    assert_same(weights_of(whole), weights_of(broken))
+    assert whole.best == broken.best and whole.evaluations == broken.evaluations
+
+    def curve(trainer: Trainer) -> list[tuple[Any, ...]]:
+        lines = trainer.job.state.history_path.read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        return [(record["step"], record["loss"]) for record in records if "losses" in record]
+
+    assert curve(whole) == curve(broken) and len(curve(whole)) >= 6
+    whole.load_best()
+    broken.load_best()
+    assert_same(weights_of(whole), weights_of(broken))
+
+
+def test_training_lowers_the_loss(tiny: TinyTask, tmp_path: Path) -> None:
+    recipe = {"max_epochs": 20, "optimizer": {"name": "adamw", "lr": 1e-2, "weight_decay": 0.0}}
+    size = {**tiny.spec()["size"], "hidden_dropout": 0.0, "attention_dropout": 0.0}
+    trainer, _ = finetune(tiny.spec(recipe=recipe, size=size), inputs_of(tiny), tmp_path, CPU, 0)
+    losses = [json.loads(line) for line in trainer.job.state.history_path.read_text().splitlines()]
+    losses = [record["loss"] for record in losses if "losses" in record]
+    assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(tiny: TinyTask, workers: int) -> None:
+    regions = RegionSource(tiny.features)
+    pretraining = PretrainBatches(
+        tiny.folder / "pretrain" / "train.safetensors",
+        regions,
+        tiny.pretrain_spec()["recipe"],
+        read_vocabulary(tiny.vocabulary),
+        1,
+    )
+    examples = Examples([tiny.folder / "pairs" / "train.safetensors"], regions, regions.feature_width)
+    for batches in (pretraining, FinetuneBatches(examples, 3, 8, 1)):
+        here = dict(stream(batches, 3, 11, 0))
+        there = dict(stream(batches, 3, 11, workers))
+        assert list(here) == list(there) == list(range(3, 11))
+        for step in here:
+            assert_batches_equal(here[step], there[step])
+
+
+def assert_batches_equal(left: Batch, right: Batch) -> None:
+    for name in ("input_ids", "attention_mask", "features", "boxes_norm", "region_mask"):
+        a, b = getattr(left, name), getattr(right, name)
+        assert (a is None) == (b is None), name
+        assert a is None or torch.equal(a, b), name
+    assert_same(left.targets, right.targets)
+
+
+def test_joined_files_give_the_rows_of_each(tiny: TinyTask) -> None:
+    regions = RegionSource(tiny.features)
+    paths = [tiny.folder / "single" / f"{name}.safetensors" for name in ("train", "more")]
+    both = Examples(paths, regions, regions.feature_width)
+    second = Examples(paths[1:], regions, regions.feature_width)
+    assert len(both) == 51
+    rows = np.array([45, 3, 50, 40, 0])
+    joined, alone = both.batch(rows, 3), second.batch(np.array([5, 10, 0]), 3)
+    length = alone.input_ids.shape[1]
+    assert torch.equal(joined.input_ids[[0, 2, 3], :length], alone.input_ids)
+    assert torch.equal(joined.targets["answer_targets"][[0, 2, 3]], alone.targets["answer_targets"])
+    count = alone.features.shape[1]
+    assert torch.equal(joined.features[[0, 2, 3], :count], alone.features)
+
+
+def test_chunks_answer_as_plain_batches_do(tiny: TinyTask, tmp_path: Path) -> None:
+    for task, head in (("single", "classification"), ("pairs", "pair_classification")):
+        trainer, _ = finetune(tiny.spec(head), inputs_of(tiny, task), tmp_path / task, CPU, 0)
+        model = trainer.job.model.eval()
+        regions = RegionSource(tiny.features)
+        examples = Examples([tiny.folder / task / "train.safetensors"], regions, regions.feature_width)
+        rows = np.arange(len(examples))
+        with torch.no_grad():
+            plain = model(examples.batch(rows, 3))
+        assert torch.allclose(chunk_logits(model, examples, rows, CPU), plain, atol=1e-5)
+
+
+def test_a_blind_run_cannot_tell_images_apart(tiny: TinyTask, tmp_path: Path) -> None:
+    trainer, _ = finetune(tiny.spec(vision=False), inputs_of(tiny), tmp_path, CPU, 0)
+    model = trainer.job.model.eval()
+    examples = Examples([tiny.folder / "single" / "train.safetensors"], None, 6)
+    rows = np.arange(len(examples))
+    logits = chunk_logits(model, examples, rows, CPU)
+    tokens = examples.tokens(rows)
+    same = [(i, j) for i in rows for j in rows if i < j and (tokens[i] == tokens[j]).all()]
+    with torch.no_grad():
+        plain = model(examples.batch(rows, 3))
+    assert torch.allclose(logits, plain, atol=1e-5)
+    assert all(torch.equal(logits[i], logits[j]) for i, j in same)
+
+
+def test_prediction_resumes_and_keeps_file_order(
+    tiny: TinyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tiny.spec(recipe={"evaluate_batch": 4})
+    trainer, meta = finetune(spec, inputs_of(tiny), tmp_path / "state", CPU, 0)
+    weights = tmp_path / "w.safetensors"
+    save_weights(weights, weights_of(trainer), meta)
+    arguments = (spec, tiny.features, tiny.folder / "single", "hidden", weights)
+    whole, _ = predict(*arguments, tmp_path / "one", CPU)
+    calls = 0
+    plain_logits = predict_module.chunk_logits
+
+    def interrupted(*args: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain_logits(*args)
+
+    monkeypatch.setattr(predict_module, "chunk_logits", interrupted)
+    with pytest.raises(Interrupted, match="saved 8 of 9"):
+        predict(*arguments, tmp_path / "two", CPU)
+    again, _ = predict(*arguments, tmp_path / "two", CPU)
+    assert calls == 3 and np.array_equal(whole, again) and len(whole) == 9
+
+
+def test_pretrained_weights_start_the_encoder_and_the_answers(tiny: TinyTask, tmp_path: Path) -> None:
+    trainer, meta = pretrain(tiny.pretrain_spec(), pretrain_inputs(tiny), tmp_path / "p", CPU, 0)
+    init = tmp_path / "p.safetensors"
+    save_weights(init, weights_of(trainer), meta)
+    spec = tiny.spec(init="pretrained", recipe={"optimizer": {"name": "bert_adam", "lr": 0.0}})
+    started, _ = finetune(spec, inputs_of(tiny, init=init), tmp_path / "f", CPU, 0)
+    pretrained, fresh = read_weights(init)[0], weights_of(started)
+    assert_same(
+        {name: value for name, value in pretrained.items() if name.startswith("encoder.")},
+        {name: value for name, value in fresh.items() if name.startswith("encoder.")},
+    )
+    # Answers a, b, c against the table a, b, d: rows of a and b are copied, c starts at 0.
+    assert torch.equal(fresh["head.outer.weight"][:2], pretrained["objectives.qa.head.outer.weight"][:2])
+    assert not fresh["head.outer.weight"][2].any()
+
+
+def test_what_does_not_fit_is_one_line(tiny: TinyTask, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match='unknown loss "hinge"'):
+        finetune(tiny.spec(recipe={"loss": {"name": "hinge"}}), inputs_of(tiny), tmp_path / "a", CPU, 0)
+    with pytest.raises(SpecError, match="no --init weights"):
+        finetune(tiny.spec(init="pretrained"), inputs_of(tiny), tmp_path / "b", CPU, 0)
+    with pytest.raises(DataError, match=r"of image set right, but the stores given are left"):
+        only_left = replace(inputs_of(tiny), features=tiny.features[:1])
+        finetune(tiny.spec(), only_left, tmp_path / "c", CPU, 0)
+    wrong_size = tiny.spec(init="pretrained", size={**tiny.spec()["size"], "hidden": 32})
+    trainer, meta = pretrain(tiny.pretrain_spec(), pretrain_inputs(tiny), tmp_path / "p", CPU, 0)
+    save_weights(tmp_path / "p.safetensors", weights_of(trainer), meta)
+    with pytest.raises(WeightsError, match="of another shape"):
+        finetune(wrong_size, inputs_of(tiny, init=tmp_path / "p.safetensors"), tmp_path / "d", CPU, 0)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny: TinyTask, tmp_path: Path) -> None:
+    recipe = {"optimizer": {"name": "adamw", "lr": 1e30, "weight_decay": 0.0}, "clip_norm": None}
+    with pytest.raises(LxmertError, match=r"step \d+: the loss is not finite"):
+        finetune(tiny.spec(recipe=recipe), inputs_of(tiny), tmp_path, CPU, 0)
+
+
+def test_a_changed_spec_starts_again(
+    tiny: TinyTask, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    finetune(tiny.spec(), inputs_of(tiny), tmp_path, CPU, 0)
+    with caplog.at_level("INFO"):
+        finetune(tiny.spec(seed=4), inputs_of(tiny), tmp_path, CPU, 0)
+    assert "spec/seed changed since the unfinished run; starting again" in caplog.text

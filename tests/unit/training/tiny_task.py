@@ -1,0 +1,173 @@
+"""A task of a few dozen examples, small enough to train in a test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lxmert.data.answers import build_answer_table, write_answer_table
+from lxmert.data.columns import ColumnsWriter
+from lxmert.data.region_record import StoreSchema
+from lxmert.data.region_writer import RegionWriter
+from lxmert.types import Regions
+
+SIZE = {
+    "hidden": 16,
+    "heads": 2,
+    "intermediate": 32,
+    "language_layers": 1,
+    "relation_layers": 1,
+    "cross_layers": 1,
+    "max_positions": 16,
+    "token_types": 2,
+    "hidden_dropout": 0.1,
+    "attention_dropout": 0.1,
+}
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnop"]
+IMAGES = 12
+RECIPE: dict[str, Any] = {
+    "global_batch": 8,
+    "max_epochs": 3,
+    "max_steps": None,
+    "optimizer": {"name": "bert_adam", "lr": 1e-3, "weight_decay": 0.01},
+    "schedule": {"name": "linear", "warmup_fraction": 0.1},
+    "clip_norm": 5.0,
+    "max_tokens": 8,
+    "evaluate_batch": 16,
+    "loss": {"name": "bce_times_answers"},
+    "log_every_steps": 2,
+    "save_every_seconds": 3600,
+}
+PRETRAIN_RECIPE: dict[str, Any] = {
+    **RECIPE,
+    "word_mask_rate": 0.15,
+    "region_mask_rate": 0.15,
+    "mismatch_rate": 0.5,
+    "objectives": {
+        "masked_lm": 1.0,
+        "matching": 1.0,
+        "masked_region": {"object": 1.0, "attribute": 1.0, "feature": 1.0, "masked_only": False},
+        "qa": 1.0,
+    },
+}
+
+
+class TinyTask:
+    """Files of a task whose answer follows from the first word; every second one is disputed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.features = [folder / "features" / "left.lmdb", folder / "features" / "right.lmdb"]
+        self.vocabulary = folder / "vocab.txt"
+        self.vocabulary.write_text("\n".join(WORDS) + "\n")
+        self.pretrain_answers = folder / "pretrain" / "answers.json"
+        draw = np.random.default_rng(0)
+        for path in self.features:
+            self._store(path, draw)
+        for task, pairs in (("single", False), ("pairs", True)):
+            for split, count in (("train", 40), ("more", 11), ("valid", 13), ("hidden", 9)):
+                self._examples(folder / task / f"{split}.safetensors", count, pairs, split != "hidden", draw)
+            (folder / task / "answers.json").write_text(json.dumps(["a", "b", "c"]))
+        for split, count in (("train", 41), ("valid", 16)):
+            self._examples(
+                folder / "pretrain" / f"{split}.safetensors", count, False, True, draw, source=True
+            )
+        write_answer_table(
+            build_answer_table({"vqa": {"a": 5, "b": 4}, "gqa": {"b": 9, "d": 2}}, 1), self.pretrain_answers
+        )
+
+    def _store(self, path: Path, draw: np.random.Generator) -> None:
+        schema = StoreSchema(6, "float16", 5, 4, 3, {"profile": "tiny", "version": 1})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with RegionWriter(path, schema) as writer:
+            for image in range(IMAGES):
+                count = 5 if path.stem == "left" else 3 + image % 3
+                corners = draw.random((count, 2)) * 40
+                boxes = np.concatenate([corners, corners + 1 + draw.random((count, 2)) * 40], 1)
+                scores = draw.random((3, count)).astype(np.float32)
+                writer.put(
+                    f"i{image}",
+                    Regions(
+                        boxes.astype(np.float32),
+                        draw.random((count, 6)).astype(np.float16),
+                        draw.integers(0, 4, count),
+                        scores[0],
+                        draw.integers(0, 3, count),
+                        scores[1],
+                        scores[2],
+                        width=100,
+                        height=90,
+                    ),
+                )
+            writer.finish({})
+
+    def _examples(
+        self,
+        path: Path,
+        count: int,
+        pairs: bool,
+        labelled: bool,
+        draw: np.random.Generator,
+        source: bool = False,
+    ) -> None:
+        kinds = {
+            "id": "strings",
+            "text": "strings",
+            "type": "strings",
+            "images": "strings",
+            "image": "int32[2]" if pairs else "int32",
+            "input_ids": "ragged int32",
+            "answer_ids": "ragged int32",
+            "answer_scores": "ragged float32",
+        }
+        if source:
+            kinds["source"] = "uint8"
+        tokens = [np.array([2, *draw.integers(5, len(WORDS), draw.integers(1, 6)), 3]) for _ in range(count)]
+        answers = [np.array([row[1] % 3, (row[1] + 1) % 3])[: 1 + len(row) % 2] for row in tokens]
+        if not labelled:
+            answers = [np.array([], np.int64)] * count
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with ColumnsWriter(
+            path, kinds, {"task": path.parent.name, "split": path.stem, "count": count}
+        ) as writer:
+            writer.append(
+                id=[f"q{row}" for row in range(count)],
+                text=["?"] * count,
+                type=[""] * count,
+                image=draw.integers(0, 2 * IMAGES, (count, 2) if pairs else count),
+                input_ids=tokens,
+                answer_ids=answers,
+                answer_scores=[np.linspace(1.0, 0.3, len(row)) for row in answers],
+            )
+            writer.append(
+                images=[f"{side}/i{image}" for side in ("left", "right") for image in range(IMAGES)]
+            )
+            if source:
+                writer.append(source=np.zeros(count, np.uint8))
+
+    def spec(self, head: str = "classification", **changes: Any) -> dict[str, Any]:
+        """A fine-tuning spec."""
+        return {
+            "kind": "finetune",
+            "run": "tiny",
+            "corpus": "tiny",
+            "seed": 3,
+            "subset": None,
+            "system": {"system": "lxmert", "encoder": "lxmert.models.lxmert:LxmertEncoder"},
+            "size": SIZE,
+            "task": {"task": "tiny", "head": head, "train_on": ["train", "more"], "select_on": "valid"},
+            "recipe": {**RECIPE, **changes.pop("recipe", {})},
+            "vision": True,
+            "init": "scratch",
+            **changes,
+        }
+
+    def pretrain_spec(self, **recipe: Any) -> dict[str, Any]:
+        """A pretraining spec."""
+        spec = self.spec(run="tiny_pretrain", kind="pretrain")
+        del spec["task"]
+        spec["recipe"] = {**PRETRAIN_RECIPE, **recipe}
+        return spec
