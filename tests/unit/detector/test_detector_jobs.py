@@ -129,7 +129,8 @@ def extract_arguments(
     name = shard.replace("/", "-")
     return [
         "extract", "--spec", json.dumps({"kind": "extract", "profile": document}), "--weights", weights,
-        "--listing", listing, "--shard", shard, "--state", folder / f"state-{name}", "--out", folder / f"{name}.lmdb",
+        "--listing", listing, "--shard", shard, "--state", folder / f"state-{name}",
+        "--out", folder / f"{name}.lmdb",
     ]  # fmt: skip
 
 
@@ -271,7 +272,8 @@ def test_wrong_calls_are_one_line(tmp_path, scenes, trained, capsys):
 
 def test_evaluation_writes_metrics_and_pictures(tmp_path, scenes, trained):
     arguments = [
-        "evaluate-detector", "--weights", trained / "detector.safetensors", "--raw", scenes[0], "--listing", scenes[1],
+        "evaluate-detector", "--weights", trained / "detector.safetensors",
+        "--raw", scenes[0], "--listing", scenes[1],
         "--split", "val", "--out-metrics", tmp_path / "m.json", "--out-panels", tmp_path / "panels",
     ]  # fmt: skip
     assert run(*arguments) == 0
@@ -287,7 +289,8 @@ def test_other_vocabularies_are_refused(tmp_path, trained, capsys):
     raw, listing = write_raw(tmp_path)
     (raw / "vg" / "objects_vocab.txt").write_text("ball\nbox\nrod")
     arguments = [
-        "evaluate-detector", "--weights", trained / "detector.safetensors", "--raw", raw, "--listing", listing,
+        "evaluate-detector", "--weights", trained / "detector.safetensors",
+        "--raw", raw, "--listing", listing,
         "--out-metrics", tmp_path / "m.json",
     ]  # fmt: skip
     assert run(*arguments) == 2

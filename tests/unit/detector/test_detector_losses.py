@@ -75,8 +75,8 @@ def test_region_targets():
 
 def test_region_targets_without_truth():
     found = region_targets(
-        boxes([0, 0, 9, 9]), boxes(), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 16, dtype=torch.int64),
-        REGIONS, torch.Generator(),
+        boxes([0, 0, 9, 9]), boxes(), torch.zeros(0).long(), torch.zeros(0, 16).long(), REGIONS,
+        torch.Generator(),
     )  # fmt: skip
     assert found.classes.tolist() == [0]
 

@@ -30,7 +30,8 @@ def micro_size():
     stages = tuple(replace(stage, blocks=1, bottleneck=4, channels=8) for stage in size.stages)
     return replace(
         size, stem=replace(size.stem, channels=4), stages=stages, rpn=replace(size.rpn, width=8),
-        head=replace(size.head, pool=5, bottleneck=4, channels=16), image=replace(size.image, short_side_px=64, long_side_px=96),
+        head=replace(size.head, pool=5, bottleneck=4, channels=16),
+        image=replace(size.image, short_side_px=64, long_side_px=96),
     )  # fmt: skip
 
 
