@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import mmap
 import os
+import struct
 import threading
 import weakref
 from pathlib import Path
@@ -20,6 +23,10 @@ from lxmert.files import explain_os_error
 FORMAT = "lxmert-region-store"
 FORMAT_VERSION = 1
 
+# LMDB's page header on 64-bit machines: number, padding, flags, number of pages.
+_PAGE_HEADER = struct.Struct("=QHHI")
+_OVERFLOW_PAGE = 0x04
+
 _LMDB_MAGIC = b"\xde\xc0\xef\xbe"
 _LMDB_MAGIC_AT = 16
 _NETWORK_FILE_SYSTEMS = {
@@ -28,17 +35,13 @@ _NETWORK_FILE_SYSTEMS = {
 }
 
 
-class _Pinned(np.ndarray[Any, Any]):
-    """A view of the memory map that keeps its handle, and so the map, alive."""
-
-    handle: Handle
-
-
 class Handle:
     """An open store of this process; closed when neither a store nor an array refers to it.
 
-    One read transaction lasts as long as the handle. Without a lock file it blocks nobody, and since a
-    finished store never changes it always sees the whole file.
+    LMDB finds values; their bytes are then read through a memory map of Python's. An array keeps such a map
+    alive by itself, whatever happens to LMDB's, whose values would point nowhere once it is closed. One read
+    transaction lasts as long as the handle: without a lock file it blocks nobody, and since a finished store
+    never changes it always sees the whole file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,20 +50,18 @@ class Handle:
         self._lock = threading.Lock()
         self._blocks: dict[int, NDArray[np.uint8]] = {}
         self.size = _check_file(path)
+        readahead = _wants_readahead(path, self.size)
         try:
-            self._env = lmdb.open(
-                str(path),
-                subdir=False,
-                readonly=True,
-                lock=False,
-                meminit=False,
-                readahead=_wants_readahead(path, self.size),
+            self.environment = lmdb.open(
+                str(path), subdir=False, readonly=True, lock=False, meminit=False, readahead=readahead
             )
-            needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+            self._page_bytes = self.environment.stat()["psize"]
+            needed = (self.environment.info()["last_pgno"] + 1) * self._page_bytes
             if needed > self.size:
                 # Reading past the end of a mapped file would kill the process.
                 raise DataError(f"{path}: truncated, holds {self.size} of {needed} bytes; {rebuild(path)}")
-            self._txn = self._env.begin(buffers=True)
+            self._map = _map_file(path, readahead)
+            self._txn = self.environment.begin(buffers=True)
             self._read_contents()
         except lmdb.Error as error:
             raise DataError(
@@ -79,15 +80,14 @@ class Handle:
             )
         self.schema = StoreSchema.from_json(self._text("schema"), str(self.path))
         self.count = int(self.contents["count"])
-        # Not pinned: a handle that refers to itself would never be closed.
         self.ids: NDArray[np.bytes_] = self._array("ids", f"S{int(self.contents['id_bytes'])}")
         self.places: NDArray[np.uint64] = self._array("places", "<u8")
 
     def _array(self, key: str, dtype: str) -> NDArray[Any]:
-        array = np.frombuffer(self.value(key.encode()), dtype)
-        if len(array) != self.count:
-            raise self.broken(f"{key} lists {len(array)} of {self.count} images")
-        return array
+        value = self.value(key.encode())
+        if len(value) != self.count * np.dtype(dtype).itemsize:
+            raise self.broken(f"{key} lists {len(value)} bytes for {self.count} images")
+        return value.view(dtype)
 
     def _text(self, key: str) -> str:
         return bytes(self.value(key.encode())).decode("utf-8", "replace")
@@ -101,42 +101,44 @@ class Handle:
             raise self.broken(f"{key} is not an object")
         return parsed
 
-    def value(self, key: bytes) -> Any:
-        """Memory of one value, valid while the handle is open."""
+    def value(self, key: bytes) -> NDArray[np.uint8]:
+        """Bytes of one value, read-only and mapped; short ones, which LMDB keeps among others, copied."""
         with self._lock:  # a transaction may not be used by two threads at once
             try:
                 found = self._txn.get(key)
             except lmdb.Error as error:
                 raise self.broken(str(error)) from error
-        if found is None:
-            raise self.broken(f"{key!r} is missing")
-        return found
+            if found is None:
+                raise self.broken(f"{key!r} is missing")
+            array: NDArray[np.uint8] = np.frombuffer(found, np.uint8)
+            if len(array) <= self._page_bytes // 2:
+                array = array.copy()
+                array.flags.writeable = False
+                return array
+            # A longer value has pages of its own, whose header, right before it, tells their number.
+            header = ctypes.string_at(array.ctypes.data - _PAGE_HEADER.size, _PAGE_HEADER.size)
+        page, _, flags, _ = _PAGE_HEADER.unpack(header)
+        offset = page * self._page_bytes + _PAGE_HEADER.size
+        if not flags & _OVERFLOW_PAGE or offset + len(array) > self.size:
+            raise self.broken(f"the page of {key!r} has a wrong header")
+        return np.frombuffer(self._map, np.uint8, len(array), offset)
 
     def provenance(self) -> dict[str, Any]:
         """The provenance record."""
         return self._json(self.value(b"provenance"), "provenance")
 
     def hashes(self) -> NDArray[np.uint8]:
-        """uint8 [N, 32]: SHA-256 of each record, valid while the handle is open."""
+        """uint8 [N, 32]: SHA-256 of each record."""
         return self._array("hashes", "V32").view(np.uint8).reshape(-1, 32)
 
-    def pinned(self, array: NDArray[Any]) -> _Pinned:
-        """The same memory, which now keeps this handle open."""
-        view = array.view(_Pinned)
-        view.handle = self
-        return view
-
-    def block(self, number: int) -> NDArray[np.uint8]:
-        """Bytes of one block, valid while the handle is open; looked up once."""
+    def record(self, position: int) -> tuple[NDArray[np.uint8], int]:
+        """The block that holds a record, and the record's offset in it."""
+        place = int(self.places[position])
+        number = place >> 32
         block = self._blocks.get(number)
         if block is None:
-            block = self._blocks[number] = np.frombuffer(self.value(block_key(number)), np.uint8)
-        return block
-
-    def record(self, position: int) -> tuple[NDArray[np.uint8], int]:
-        """The block that holds a record, valid while the handle is open, and the record's offset in it."""
-        place = int(self.places[position])
-        return self.block(place >> 32), place & 0xFFFFFFFF
+            block = self._blocks[number] = self.value(block_key(number))
+        return block, place & 0xFFFFFFFF
 
     def find(self, image_id: str) -> int:
         """Position of an id, -1 if it is missing."""
@@ -176,6 +178,17 @@ def _check_file(path: Path) -> int:
     if start[_LMDB_MAGIC_AT:] != _LMDB_MAGIC:
         raise DataError(f"{path}: not a region store ({size} bytes); {rebuild(path)}")
     return size
+
+
+def _map_file(path: Path, readahead: bool) -> mmap.mmap:
+    try:
+        with open(path, "rb") as handle:
+            mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be mapped into memory ({error}); check the file system.") from error
+    if not readahead and hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)
+    return mapped
 
 
 def _wants_readahead(path: Path, size: int) -> bool:
@@ -232,13 +245,13 @@ def acquire(path: Path) -> Handle:
 def _forget_inherited() -> None:
     """In a forked child: lets go of the parent's handles, which a child must not use.
 
-    LMDB would refuse to open the file again while it thinks that it is open. Closing in a child leaves
-    the mapping in place, so arrays that the parent handed down stay readable.
+    LMDB would refuse to open the file again while it thinks that it is open. Arrays that the parent handed
+    down stay readable, since they do not refer to LMDB's map.
     """
     global _handles_lock
     _handles_lock = threading.Lock()
     for handle in list(_handles.values()):
-        handle._env.close()
+        handle.environment.close()
     _handles.clear()
 
 

@@ -68,7 +68,8 @@ class RegionStore:
 
     A store may be made before worker processes start, by any start method, and pickled: each process opens
     the file when it first reads. Several stores on one file share one handle. Arrays from `regions` are
-    read-only views of the memory map; each keeps the map open for as long as it lives, after `close` too.
+    read-only views of the memory map; each keeps the map for as long as it lives, after `close` and in forked
+    children too.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -125,14 +126,12 @@ class RegionStore:
     @property
     def ids(self) -> ImageIds:
         """All image ids, sorted by their UTF-8 bytes."""
-        handle = self._open()
-        return ImageIds(handle.pinned(handle.ids))
+        return ImageIds(self._open().ids)
 
     @property
     def hashes(self) -> NDArray[np.uint8]:
         """uint8 [N, 32]: SHA-256 of each record, in the order of `ids`."""
-        handle = self._open()
-        return handle.pinned(handle.hashes())
+        return self._open().hashes()
 
     def fingerprint(self) -> dict[str, Any]:
         """{"size", "sha256"} for the keys of unfinished work; reads one page of the file."""
@@ -163,10 +162,8 @@ class RegionStore:
         )
 
     def record(self, position: int) -> tuple[NDArray[np.uint8], int]:
-        """The block that holds a record, which keeps the file open, and the record's offset in it."""
-        handle = self._open()
-        block, offset = handle.record(position)
-        return handle.pinned(block), offset
+        """The block that holds a record, and the record's offset in it."""
+        return self._open().record(position)
 
     def stored_order(self) -> NDArray[np.int64]:
         """int64 [N]: positions in the order the records lie in the file."""
@@ -182,8 +179,7 @@ class RegionStore:
         position = handle.find(image_id)
         if position < 0:
             raise self._missing(image_id)
-        block, offset = handle.record(position)
-        return decode_record(handle.pinned(block), offset, image_id, str(self.path))
+        return decode_record(*handle.record(position), image_id, str(self.path))
 
     def regions_at(self, position: int) -> Regions:
         """Regions of the image at a position of `ids`."""
