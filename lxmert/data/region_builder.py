@@ -28,14 +28,14 @@ DROP_BYTES = 128 << 20
 class Database:
     """An LMDB file under construction: puts are gathered and committed together; the map grows on demand."""
 
-    def __init__(self, path: Path, name: Path, durable: bool, map_bytes: int = MAP_BYTES) -> None:
+    def __init__(self, path: Path, name: Path, durable: bool, map_bytes: int | None = None) -> None:
         """Opens or makes `path`; errors name `name`, the file a user knows."""
         self._name = name
         self._pending: list[tuple[bytes, bytes | memoryview]] = []
         self.pending_bytes = 0
         try:
             self.env = lmdb.open(
-                str(path), subdir=False, lock=False, map_size=map_bytes, sync=durable, metasync=durable
+                str(path), subdir=False, lock=False, map_size=map_bytes or MAP_BYTES, sync=durable, metasync=durable
             )
         except lmdb.Error as error:
             raise self._explain(error) from error

@@ -20,7 +20,6 @@ from typing import Any
 from lxmert.data.region_builder import (
     DROP_BYTES,
     HASH_BYTES,
-    MAP_BYTES,
     Database,
     build_store,
     sorted_provenance,
@@ -50,7 +49,7 @@ class RegionWriter:
         partial: str | Path | None = None,
         commit_records: int = 256,
         commit_seconds: float = 20.0,
-        map_bytes: int = MAP_BYTES,
+        map_bytes: int | None = None,
     ) -> None:
         """Opens or makes the partial file.
 
