@@ -35,7 +35,12 @@ class Database:
         self.pending_bytes = 0
         try:
             self.env = lmdb.open(
-                str(path), subdir=False, lock=False, map_size=map_bytes or MAP_BYTES, sync=durable, metasync=durable
+                str(path),
+                subdir=False,
+                lock=False,
+                map_size=map_bytes or MAP_BYTES,
+                sync=durable,
+                metasync=durable,
             )
         except lmdb.Error as error:
             raise self._explain(error) from error
