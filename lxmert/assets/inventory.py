@@ -1,0 +1,139 @@
+"""What of an asset is on disk, and whether it is what was recorded."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lxmert.assets.catalogue import Asset, Member
+from lxmert.assets.lock import Record, listing_record
+from lxmert.assets.places import Places
+from lxmert.errors import DataError
+from lxmert.files import atomic_write_json, read_json, sha256_file
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One place an asset fills: a file, or a folder of files that fit a pattern."""
+
+    place: str
+    path: Path
+    member: Member | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether many files go there."""
+        return bool(self.member and self.member.pattern)
+
+    def is_there(self) -> bool:
+        """Whether anything is."""
+        return next(self.files(), None) is not None if self.is_folder else self.path.is_file()
+
+    def has_size_of(self, record: Record) -> bool:
+        """Whether names and sizes fit the record; quick, bytes are not read."""
+        if not self.is_folder:
+            return self.path.is_file() and self.path.stat().st_size == record["bytes"]
+        sizes = [path.stat().st_size for path in self.files()]
+        return len(sizes) == record.get("files") and sum(sizes) == record["bytes"]
+
+    def measure(self) -> Record:
+        """The record of what is there; reads every byte."""
+        if not self.is_folder:
+            return {"bytes": self.path.stat().st_size, "sha256": sha256_file(self.path)}
+        return listing_record(
+            (path.relative_to(self.path).as_posix(), path.stat().st_size, sha256_file(path))
+            for path in self.files()
+        )
+
+    def count(self) -> int:
+        """How many files a folder holds."""
+        return sum(1 for _ in self.files())
+
+    def files(self) -> Iterator[Path]:
+        """Files of a folder that fit the pattern, sub-folders included."""
+        assert self.member and self.member.pattern
+        for folder, _, names in os.walk(self.path, followlinks=True):
+            for name in names:
+                if fnmatch.fnmatchcase(name, self.member.pattern) and not name.startswith("."):
+                    yield Path(folder) / name
+
+
+def slots(asset: Asset, places: Places, on_request: bool = False) -> list[Slot]:
+    """Places an asset fills, without what is only made on request."""
+    own = [Slot(asset.place, places.path(asset.place))] if asset.place else []
+    members = asset.wanted_members(on_request)
+    return [*own, *(Slot(member.place, places.path(member.place), member) for member in members)]
+
+
+def state(asset: Asset, places: Places, record: Record | None, on_request: bool = False) -> str:
+    """`ready`, `missing`, `partial` (some of it is gone or has another size) or `unrecorded`."""
+    found = slots(asset, places, on_request)
+    recorded = (record or {}).get("places", {})
+    fits = [slot.place in recorded and slot.has_size_of(recorded[slot.place]) for slot in found]
+    if all(fits):
+        return "ready"
+    if not any(slot.is_there() for slot in found):
+        return "missing"
+    return "partial" if any(slot.place in recorded for slot in found) else "unrecorded"
+
+
+def derive(asset: Asset, places: Places) -> None:
+    """Makes the small files that follow from placed ones, where they are missing."""
+    for entry in asset.derived:
+        target, source = places.path(entry["place"]), places.path(entry["of"])
+        if not target.exists() and source.exists():
+            atomic_write_json(target, coco_image_ids(read_json(source), source))
+
+
+def coco_image_ids(records: Any, source: Path) -> list[int]:
+    """Image numbers of LXMERT's records (`img_id`: COCO_val2014_000000000042) or of a plain list.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if not isinstance(records, list) or not records:
+        raise DataError(f"{source}: must hold a JSON list of records or image numbers. Fetch the file again.")
+    numbers = set()
+    for position, record in enumerate(records):
+        name = record.get("img_id") if isinstance(record, dict) else record
+        digits = str(name).rpartition("_")[2]
+        if not digits.isascii() or not digits.isdigit():
+            raise DataError(
+                f"{source}: record {position} names no COCO image: {json.dumps(record)[:80]}."
+                " Fetch the file again."
+            )
+        numbers.add(int(digits))
+    return sorted(numbers)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What verifying found at one place: `ok`, `missing`, `changed` or `unrecorded`."""
+
+    asset: str
+    place: str
+    path: Path
+    verdict: str
+
+
+def verify(asset: Asset, places: Places, record: Record | None) -> Iterator[Finding]:
+    """Reads what is on disk of an asset, byte by byte, against catalogue and record."""
+    recorded = (record or {}).get("places", {})
+    for slot in slots(asset, places, on_request=True):
+        known = recorded.get(slot.place)
+        if asset.sha256 and slot.place == asset.place:
+            known = {"bytes": asset.bytes, "sha256": asset.sha256}
+        yield Finding(asset.id, slot.place, slot.path, _verdict(slot, known))
+
+
+def _verdict(slot: Slot, known: Record | None) -> str:
+    if not slot.is_there():
+        return "missing"
+    if known is None:
+        return "unrecorded"
+    return "ok" if slot.measure()["sha256"] == known["sha256"] else "changed"
