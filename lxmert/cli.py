@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "finetune": ("lxmert.training.finetune_cli", "fine-tune a system on one task"),
     "predict": ("lxmert.training.predict_cli", "answer a split and write its submission file"),
     "score": ("lxmert.tasks.score_cli", "score a submission file against public labels"),
+    "assets": ("lxmert.assets.cli", "list, plan, fetch, verify or add published files"),
     "report": ("lxmert.report.cli", "tables, curves and example panels as one page"),
 }
 
