@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from lxmert.report.figures import BLUE, GREEN, GREY, INK, Picture, finish, new_figure, style
+from lxmert.report.figures import BLUE, GREEN, GREY, Picture, finish, new_figure, style
 from lxmert.report.outcomes import Labels
 
 _MOST_ANSWERS = 14
@@ -88,7 +88,7 @@ def _bars(
 def _matrix(axes: Axes, matrix: np.ndarray, words: list[str]) -> None:
     totals = matrix.sum(axis=1, keepdims=True)
     shares = 100 * matrix / np.maximum(totals, 1)
-    axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=100, edgecolors=INK, linewidth=0.0)
+    axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=100, edgecolors="face", linewidth=0.4)
     for (row, column), share in np.ndenumerate(shares):
         if share >= 1:
             colour = "white" if share > 55 else "#0b2c4d"

@@ -36,7 +36,7 @@ class ReportInputs:
         results: folder that holds one folder a run.
         runs: which runs, in which order; None for all that have ended.
         detector: the detector's results; `results`/detector by default.
-        examples: folder that holds one folder of examples a task; without it no panels.
+        examples: folders of examples, each named as its task; a task without one has no panels.
         listings: of image sets; without its listing an image is not shown.
         features: region stores; without its store an image is shown without boxes.
         objects: object vocabulary.
@@ -47,7 +47,7 @@ class ReportInputs:
     results: Path
     runs: Sequence[str] | None = None
     detector: Path | None = None
-    examples: Path | None = None
+    examples: Sequence[Path] = ()
     listings: Sequence[Path] = ()
     features: Sequence[Path] = ()
     objects: Path | None = None
@@ -138,7 +138,7 @@ def _pretraining(report: _Report) -> None:
             if len(report.results.pretrainings) > 1:
                 report.page.heading(run.name)
             report.page.table(
-                ["objective, held out", "step 0", "last step", "left of it"], rows, _OBJECTIVE_NUMBERS
+                ["objective, held out", "step 0", "last step", "share left"], rows, _OBJECTIVE_NUMBERS
             )
         report.show(curves.pretraining_picture(run))
 
@@ -170,7 +170,7 @@ def _finetuning(report: _Report) -> None:
 
 def _examples(report: _Report) -> None:
     inputs = report.inputs
-    assert inputs.examples is not None
+    folders = {folder.name: folder for folder in inputs.examples}
     drawer = ImageDrawer(
         inputs.listings, inputs.features, read_names(inputs.objects), read_names(inputs.attributes)
     )
@@ -181,10 +181,11 @@ def _examples(report: _Report) -> None:
     )
     shown = 0
     for family in report.results.families:
-        for split in family.scored_splits():
-            shown += _split_examples(report, family, split, drawer, inputs.examples / str(family.run.task))
+        folder = folders.get(str(family.run.task))
+        for split in family.scored_splits() if folder is not None else ():
+            shown += _split_examples(report, family, split, drawer, folder)
     if not shown:
-        report.page.text("No scored split has its predictions beside it.")
+        report.page.text("No scored split has its predictions and examples beside it.")
 
 
 def _split_examples(report: _Report, family: Family, split: str, drawer: ImageDrawer, folder: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,8 @@ def choose_cases(
 ) -> list[Case]:
     """Right and wrong examples in the order of a hash of their ids, so nobody picked them.
 
-    Of each image one example; where there are fewer of one kind, more of the other.
+    Of each image one right and one wrong example, and not both where there are other images; where one
+    kind is short, more of the other.
 
     Args:
         labels: of the split.
@@ -63,26 +64,26 @@ def choose_cases(
     scores = labels.scores_of(predicted)
     answered = labels.truth >= 0
     hits = _distinct(labels, np.flatnonzero(answered & (scores >= RIGHT)), right + wrong)
-    misses = _distinct(labels, np.flatnonzero(answered & (scores < RIGHT)), right + wrong)
-    of_hits = max(right, right + wrong - len(misses))
-    of_misses = max(wrong, right + wrong - len(hits))
-    return [_case(labels, row, predicted, blind) for row in [*hits[:of_hits], *misses[:of_misses]]]
+    of_hits = hits[:right]
+    misses = _distinct(labels, np.flatnonzero(answered & (scores < RIGHT)), right + wrong, of_hits)
+    of_hits = hits[: max(right, right + wrong - len(misses))]
+    of_misses = misses[: max(wrong, right + wrong - len(hits))]
+    return [_case(labels, row, predicted, blind) for row in [*of_hits, *of_misses]]
 
 
-def _distinct(labels: Labels, rows: np.ndarray, most: int) -> list[int]:
-    """Rows in the order of the hash, the first one of each image."""
+def _distinct(labels: Labels, rows: np.ndarray, most: int, shown: Sequence[int] = ()) -> list[int]:
+    """Rows in the order of the hash, the first one of each image; those on images of `shown` come last."""
     ids = labels.columns.strings("id")
     images = labels.columns.array("image")
-    candidates: Iterable[int] = heapq.nsmallest(
-        _LOOKED_AT + 8 * most, rows.tolist(), key=lambda row: _hash(ids[row])
-    )
-    seen: set[int] = set()
+    candidates = heapq.nsmallest(_LOOKED_AT + 8 * most, rows.tolist(), key=lambda row: _hash(ids[row]))
+    seen = {image for row in shown for image in np.atleast_1d(images[row]).tolist()}
     chosen: list[int] = []
-    for row in candidates:
-        members = set(np.atleast_1d(images[row]).tolist())
-        if not members & seen and len(chosen) < most:
-            chosen.append(row)
-            seen |= members
+    for avoided in (seen, set()):
+        for row in candidates:
+            members = set(np.atleast_1d(images[row]).tolist())
+            used = {image for other in chosen for image in np.atleast_1d(images[other]).tolist()}
+            if len(chosen) < most and not members & (avoided | used):
+                chosen.append(row)
     return chosen
 
 

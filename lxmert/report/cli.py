@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from lxmert.errors import SpecError
+from lxmert.files import atomic_write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, help="folder that holds one folder a run")
     parser.add_argument("--runs", nargs="+", help="runs to report, in this order; by default all that ended")
     parser.add_argument("--detector", type=Path, help="the detector's results; RESULTS/detector by default")
-    parser.add_argument("--examples", type=Path, help="folder that holds one folder of examples a task")
+    parser.add_argument("--examples", nargs="+", type=Path, default=[], help="each task's folder of examples")
     parser.add_argument("--listings", nargs="+", type=Path, default=[], help="listings, to show images")
     parser.add_argument("--features", nargs="+", type=Path, default=[], help="region stores, to draw boxes")
     parser.add_argument("--objects", type=Path, help="object vocabulary: what object ids of the stores mean")
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--panels", type=int, default=8, help="example panels of a split")
     parser.add_argument("--out", type=Path, help="the page")
     parser.add_argument("--out-table", type=Path, help="the table of scores, tab-separated")
+    parser.add_argument("--out-text", type=Path, help="the table of scores as it is printed")
     parser.add_argument("--out-figures", type=Path, help="folder for the figures as PNG")
     parser.add_argument("--print-only", type=Path, metavar="TABLE", help="print a table made before, no more")
 
@@ -50,5 +52,7 @@ def run(args: argparse.Namespace) -> None:
         attributes=args.attributes,
         panels=args.panels,
     )
-    table = write_report(inputs, args.out, args.out_table, args.out_figures)
-    sys.stdout.write(plain_text(table))
+    text = plain_text(write_report(inputs, args.out, args.out_table, args.out_figures))
+    if args.out_text is not None:
+        atomic_write_text(args.out_text, text)
+    sys.stdout.write(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -71,7 +72,7 @@ def pretraining_picture(run: RunResults) -> Picture | None:
 
 def _objective(axes: Axes, history: History, name: str) -> None:
     steps, values = history.series(name)
-    axes.plot(steps, values, color=BLUE, alpha=0.45, linewidth=1.1, label="training")
+    axes.plot(steps, values, color=BLUE, alpha=0.75, linewidth=1.0, label="training", **_dot(values))
     held_steps, held = history.series(name, evaluations=True)
     if held:
         axes.plot(held_steps, held, color=ORANGE, marker="o", markersize=3.2, label="held out")
@@ -119,7 +120,9 @@ def finetuning_picture(family: Family, chance: float | None) -> Picture | None:
                 best = max(range(len(scores)), key=scores.__getitem__)
                 _note(left, steps[best], 100 * scores[best], f"{100 * scores[best]:.1f}", colour, right=True)
             loss_steps, losses = history.series("loss")
-            right.plot(loss_steps, losses, color=colour, linestyle=dashes, linewidth=1.3, label=role)
+            right.plot(
+                loss_steps, losses, color=colour, linestyle=dashes, linewidth=1.3, label=role, **_dot(losses)
+            )
             most = max([most, *steps, *loss_steps])
         if chance is not None:
             left.axhline(100 * chance, color=RED, linestyle=(0, (1, 2)), linewidth=1.2, label="chance")
@@ -138,10 +141,9 @@ def finetuning_picture(family: Family, chance: float | None) -> Picture | None:
         )
 
 
-def median_rate(history: History) -> float | None:
-    """Examples a second, the median of all records."""
-    _, rates = history.series("examples_per_second")
-    return statistics.median(rates) if rates else None
+def _dot(values: Sequence[float]) -> dict[str, Any]:
+    """A marker for a curve of one point, which would not be seen."""
+    return {"marker": "o", "markersize": 3.5} if len(values) == 1 else {}
 
 
 def throughput_picture(runs: Sequence[RunResults]) -> Picture | None:
@@ -203,8 +205,9 @@ def detector_losses_picture(detector: DetectorResults) -> Picture | None:
         return finish(figure, "detector_losses", "The detector's training losses, as logged and smoothed.")
 
 
-def _smooth(values: list[float], share: float = 0.9) -> list[float]:
-    """An exponential mean that begins at the first value."""
+def _smooth(values: list[float]) -> list[float]:
+    """An exponential mean over about a 25th of the curve, from its first value on."""
+    share = 1 - 1 / max(1.0, len(values) / 25)
     smooth: list[float] = []
     for value in values:
         smooth.append(value if not smooth else share * smooth[-1] + (1 - share) * value)

@@ -64,7 +64,7 @@ def run_rows(results: Results) -> list[list[str]]:
 
 
 def _run_row(run: RunResults) -> list[str]:
-    spec, metrics = run.spec, run.metrics
+    spec, metrics = _spec(run), run.metrics
     vision = spec.get("vision")
     return [
         run.name,
@@ -78,6 +78,17 @@ def _run_row(run: RunResults) -> list[str]:
         "–" if run.seconds is None else f"{run.seconds:.0f}",
         hashlib.sha256(job_spec_text(spec).encode()).hexdigest()[:_SHORT] if spec else "–",
     ]
+
+
+def _spec(run: RunResults) -> dict[str, Any]:
+    """The spec a run was trained by; that of pretraining stands in its weights only."""
+    path = run.folder / "weights.safetensors"
+    if run.spec or not path.is_file():
+        return run.spec
+    from lxmert.models.weights import read_metadata
+
+    spec = read_metadata(path).get("spec")
+    return spec if isinstance(spec, dict) else {}
 
 
 def versions() -> list[tuple[str, str]]:

@@ -115,7 +115,8 @@ def _private_ids(svg: str, name: str) -> str:
 
 
 def steps_label(axes: Axes, most: float) -> None:
-    """Names the axis of steps, and writes its thousands short."""
+    """Names the axis of steps, which begins at 0, and writes its thousands short."""
+    axes.set_xlim(-0.02 * most, 1.04 * max(most, 1.0))
     axes.set_xlabel("step")
     if most >= 10000:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k")

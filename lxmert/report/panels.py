@@ -122,21 +122,21 @@ def _card(panel: Panel, width: int) -> Image.Image:
 
 
 def _side_by_side(images: Sequence[Image.Image], width: int) -> Image.Image | None:
-    """Images in a row of one height, at most `width` wide."""
+    """Images in a row, all at one scale, at most `width` wide."""
     if not images:
         return None
-    gap = 8
-    ratios = sum(image.width / image.height for image in images)
-    height = min(_SIDE_PX, int((width - gap * (len(images) - 1)) / ratios))
-    sized = [image.resize((round(image.width * height / image.height), height), Image.Resampling.LANCZOS)
-             for image in images]  # fmt: skip
-    row = Image.new(
-        "RGB", (min(width, sum(i.width for i in sized) + gap * (len(sized) - 1)), height), "white"
-    )
+    gap = 8 * (len(images) - 1)
+    scale = min(1.0, (width - gap) / sum(image.width for image in images))
+    sized = [
+        image.resize((int(image.width * scale), max(1, int(image.height * scale))), Image.Resampling.LANCZOS)
+        for image in images
+    ]
+    height = max(image.height for image in sized)
+    row = Image.new("RGB", (sum(image.width for image in sized) + gap, height), "white")
     left = 0
     for image in sized:
-        row.paste(image, (left, 0))
-        left += image.width + gap
+        row.paste(image, (left, (height - image.height) // 2))
+        left += image.width + 8
     return row
 
 

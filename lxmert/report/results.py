@@ -128,8 +128,15 @@ class Family:
     @property
     def members(self) -> list[tuple[str, RunResults]]:
         """(role, run) of all there are: "seeing", "blind", "from scratch"."""
-        pairs = (("seeing", self.run), ("blind", self.blind), ("from scratch", self.scratch))
+        pairs = ((self._own_role(), self.run), ("blind", self.blind), ("from scratch", self.scratch))
         return [(role, run) for role, run in pairs if run is not None]
+
+    def _own_role(self) -> str:
+        """What the run itself is: a blind one that stands alone does not see."""
+        if self.run.spec.get("vision") is False:
+            return "blind"
+        alone = self.blind is None and self.scratch is None
+        return "from scratch" if alone and self.run.spec.get("init") == "scratch" else "seeing"
 
     def scored_splits(self) -> list[str]:
         """Splits that the run has a score of: the one it was selected on first."""

@@ -262,3 +262,28 @@ def histories() -> list[str]:
         for name in [*PLAN.pretrainings, *PLAN.runs]
         for file in ("metrics.json", "history.jsonl")
     ]
+
+
+def scored_answers() -> list[str]:
+    """Answers to the splits that have scores."""
+    return [
+        submission(run.name, split)
+        for run in PLAN.runs.values()
+        for split in PLAN.scored_splits(run.task)
+    ]
+
+
+def scored_examples() -> list[str]:
+    """Folders of the examples of every fine-tuned task."""
+    tasks = dict.fromkeys(run.task for run in PLAN.runs.values())
+    return [f"examples/{CORPUS}/{task}" for task in tasks]
+
+
+def scored_image_sets() -> list[str]:
+    """Image sets of the splits that have scores."""
+    names = [
+        name
+        for run in PLAN.runs.values()
+        for name in PLAN.image_sets(run.task, PLAN.scored_splits(run.task))
+    ]
+    return list(dict.fromkeys(names))

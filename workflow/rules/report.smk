@@ -5,9 +5,24 @@ rule report:
     input:
         scores=scores(),
         histories=histories(),
+        specs=[f"results/{name}/spec.json" for name in PLAN.runs],
+        answers=scored_answers(),
+        examples=scored_examples(),
+        listings=[f"data/{CORPUS}/images/{name}.json" for name in scored_image_sets()],
+        features=[store(name) for name in scored_image_sets()],
         detector=rules.evaluate_detector.output,
+        vocabularies=raw(["vg/objects_vocab.txt", "vg/attributes_vocab.txt"]),
     output:
         page="results/report/index.html",
+        table="results/report/summary.tsv",
+        text="results/report/summary.txt",
+        figures=report(
+            directory("results/report/figures"),
+            patterns=["{name}.png"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"figure": "{name}"},
+        ),
     log:
         "logs/report.log",
     benchmark:
@@ -22,5 +37,11 @@ rule report:
         runtime="20m",
     params:
         results=subpath(output.page, ancestor=2),
+        runs=[*PLAN.pretrainings, *PLAN.runs],
+        raw=raw_root,
     shell:
-        "python -m lxmert --threads {threads} report --results {params.results} --out {output.page} 2> {log}"
+        "python -m lxmert --threads {threads} report --results {params.results} --runs {params.runs}"
+        " --examples {input.examples} --listings {input.listings} --features {input.features}"
+        " --objects {params.raw}/vg/objects_vocab.txt --attributes {params.raw}/vg/attributes_vocab.txt"
+        " --out {output.page} --out-table {output.table} --out-text {output.text}"
+        " --out-figures {output.figures} > /dev/null 2> {log}"

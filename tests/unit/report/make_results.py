@@ -233,10 +233,10 @@ def make_detector(folder: Path, root: Path, random: np.random.Generator) -> None
 def report_arguments(root: Path) -> list[str]:
     """Everything there is, as the rule passes it."""
     return [
-        "--results", str(root / "results"), "--examples", str(root / "examples"),
+        "--results", str(root / "results"), "--examples", *(str(root / "examples" / task) for task in SPLITS),
         "--listings", *(str(root / "listings" / f"{name}.json") for name in IMAGE_SETS.values()),
         "--features", *(str(root / "features" / f"{name}.lmdb") for name in IMAGE_SETS.values()),
         "--objects", str(root / "objects_vocab.txt"), "--attributes", str(root / "attributes_vocab.txt"),
         "--out", str(root / "report" / "index.html"), "--out-table", str(root / "report" / "summary.tsv"),
-        "--out-figures", str(root / "report" / "figures"),
+        "--out-text", str(root / "report" / "summary.txt"), "--out-figures", str(root / "report" / "figures"),
     ]  # fmt: skip

@@ -82,6 +82,7 @@ def test_equal_inputs_give_equal_bytes(report: Path, results_tree: Path, tmp_pat
 def test_table_is_printed_now_and_later(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--print-only", str(report / "summary.tsv")]) == 0
     printed = capsys.readouterr().out
+    assert printed == (report / "summary.txt").read_text()
     assert printed.startswith("task ") and "minival" in printed and "consistency 41.0" in printed
 
 
@@ -94,7 +95,12 @@ def test_least_inputs(results_tree: Path, tmp_path: Path) -> None:
 
 
 def test_examples_without_images(results_tree: Path, tmp_path: Path) -> None:
-    given = ["--results", str(results_tree / "results"), "--examples", str(results_tree / "examples")]
+    given = [
+        "--results",
+        str(results_tree / "results"),
+        "--examples",
+        str(results_tree / "examples" / "nlvr2"),
+    ]
     given += ["--runs", "nlvr2", "--out-figures", str(tmp_path / "figures"), "--panels", "3"]
     assert main(["report", *given, "--out", str(tmp_path / "index.html")]) == 0
     page = (tmp_path / "index.html").read_text()
@@ -134,8 +140,8 @@ def test_faults_are_one_line_and_leave_nothing(
     (own_results / "gqa" / "metrics.json").write_text('{"run":\n')
     assert "gqa/metrics.json:2:1: not valid JSON" in fault("--results", str(own_results))
     arguments = report_arguments(results_tree)
-    arguments[arguments.index(str(results_tree / "examples"))] = str(tmp_path / "no_examples")
-    assert "no_examples/gqa/answers.json: no such file" in fault(*arguments)
+    arguments[arguments.index(str(results_tree / "examples" / "gqa"))] = str(tmp_path / "none" / "gqa")
+    assert "none/gqa/answers.json: no such file" in fault(*arguments)
 
 
 def test_a_missing_image_is_named(
@@ -149,7 +155,7 @@ def test_a_missing_image_is_named(
         "--results",
         str(results_tree / "results"),
         "--examples",
-        str(results_tree / "examples"),
+        str(results_tree / "examples" / "vqa"),
         "--runs",
         "vqa",
     ]
