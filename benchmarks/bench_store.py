@@ -173,18 +173,32 @@ def measure(folder: Path, ids: list[str], args: argparse.Namespace) -> None:
                 padded[row] = torch.tensor(record["features"]).float()
                 padded_boxes[row] = torch.tensor(record["norm_bb"]).float()
 
+    def msgpack_tensors(order: list[str]) -> None:
+        # What UNITER's reader does for one image.
+        for image_id in order:
+            record = unpack(image_id)
+            torch.tensor(record["features"]).float(), torch.tensor(record["norm_bb"]).float()
+
     print("one record, features copied out as stored:")
     single = compare({"region store": store_records, "msgpack": msgpack_records}, ids, args.rounds)
-    print("one record as arrays, features not copied:")
-    views = compare({"region store": store_views, "msgpack": msgpack_views}, ids, args.rounds)
+    print("one record as the reader gives it:")
+    candidates = {
+        "region store: float16 views": store_views,
+        "msgpack: float16 arrays": msgpack_views,
+        "msgpack, UNITER's reader: float32 tensors": msgpack_tensors,
+    }
+    reads = compare(candidates, ids, args.rounds)
     print(f"batches of {BATCH}, float32, with boxes:")
     floats = compare({"region store": store_batches, "msgpack": msgpack_batches}, ids, args.rounds)
     print(f"batches of {BATCH}, as stored:")
     plain = compare({"region store, with boxes": store_half_batches, "memcpy": half_copies}, ids, args.rounds)
-    for what, times in (("record, copied", single), ("record, arrays", views), ("float32 batch", floats)):
-        print(f"msgpack / region store, {what:15s} {times['msgpack'] / times['region store']:6.2f}  (bar 5)")
+    ours, arrays, uniter = (reads[name] for name in candidates)
+    print(f"UNITER's reader / region store, one read  {uniter / ours:6.2f}  (bar 5)")
+    print(f"msgpack arrays / region store, one read   {arrays / ours:6.2f}")
+    for what, times in (("record, copied", single), ("float32 batch", floats)):
+        print(f"msgpack / region store, {what:17s} {times['msgpack'] / times['region store']:6.2f}")
     share = plain["memcpy"] / plain["region store, with boxes"]
-    print(f"memcpy / region store, batch as stored  {share:6.2f}  (bar 0.50)")
+    print(f"memcpy / region store, batch as stored    {share:6.2f}  (bar 0.50)")
 
 
 if __name__ == "__main__":
