@@ -43,12 +43,13 @@ def title(name: str) -> str:
 
 
 def objectives(history: History) -> list[str]:
-    """Names of the training losses in the order in which they were logged."""
+    """Names of the training losses: those known here in the order of their titles, then the others."""
     names: dict[str, None] = {}
     for record in history.training:
         losses = record.get("losses")
         names |= dict.fromkeys(losses if isinstance(losses, dict) else ())
-    return list(names)
+    known = list(_TITLES)
+    return sorted(names, key=lambda name: known.index(name) if name in known else len(known))
 
 
 def pretraining_picture(run: RunResults) -> Picture | None:
@@ -81,21 +82,23 @@ def _objective(axes: Axes, history: History, name: str) -> None:
         )
         _note(axes, held_steps[0], held[0], f"{held[0]:.3g}", RED)
         if len(held) > 1:
-            _note(axes, held_steps[-1], held[-1], f"{held[-1]:.3g}", ORANGE, right=True)
+            _note(axes, held_steps[-1], held[-1], f"{held[-1]:.3g}", ORANGE, right=True, below=True)
     axes.set_title(title(name))
-    axes.margins(y=0.16)
+    axes.margins(y=0.2)
     axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]) if min([*values, *held], default=0) >= 0 else None)
     steps_label(axes, max([*steps, *held_steps], default=0))
 
 
-def _note(axes: Axes, x: float, y: float, text: str, colour: str, right: bool = False) -> None:
+def _note(
+    axes: Axes, x: float, y: float, text: str, colour: str, right: bool = False, below: bool = False
+) -> None:
     axes.annotate(
         text,
         (x, y),
-        xytext=(0, 4),
+        xytext=(0, -5 if below else 4),
         textcoords="offset points",
         ha="right" if right else "left",
-        va="bottom",
+        va="top" if below else "bottom",
         fontsize=8.5,
         color=colour,
         fontweight="bold",

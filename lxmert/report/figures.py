@@ -94,6 +94,9 @@ def axes_grid(count: int, columns: int, width: float, height: float) -> tuple[Fi
 
 def finish(figure: Figure, name: str, caption: str) -> Picture:
     """The figure's files; equal figures give equal bytes, since no date or version is written."""
+    # Laid out once for both files.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
     svg = io.StringIO()

@@ -18,6 +18,7 @@ from lxmert.types import Regions
 
 _SAME_PLACE = 0.5  # two boxes that overlap more show one thing
 _SURE_OBJECT, _SURE_ATTRIBUTE = 0.3, 0.2
+_LIKELY_OBJECT = 0.15  # enough where the words name it
 _WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -113,7 +114,7 @@ class ImageDrawer:
             *attribute, name = self._words(regions, place)
             named = 2 * bool(_stems(name) & said) + bool(_stems(" ".join(attribute)) & said)
             score = float(np.nan_to_num(regions.object_scores[place]))
-            if named >= 2 or score >= _SURE_OBJECT:
+            if score >= (_LIKELY_OBJECT if named >= 2 else _SURE_OBJECT):
                 ranks.append((-named, -score, place))
         chosen: list[int] = []
         for _, _, place in sorted(ranks):
