@@ -1,0 +1,141 @@
+"""The graph: clean, complete, quick to plan, and every job's command line is one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lxmert.specs import load_plan
+
+# What `all` runs on the sample with the shipped config.yaml.
+SAMPLE_JOBS = {
+    "all": 1,
+    "evaluate_detector": 1,
+    "extract": 16,
+    "finetune_run": 7,
+    "generate": 1,
+    "list_images": 9,
+    "merge": 8,
+    "predict_split": 14,
+    "prepare": 4,
+    "pretrain_system": 1,
+    "report": 1,
+    "score_split": 9,
+    "train_detector": 1,
+    "vocabulary": 1,
+}
+# The published corpus: nothing is generated, and every extraction has 16 shards.
+FULL_JOBS = {name: count for name, count in SAMPLE_JOBS.items() if name != "generate"} | {"extract": 128}
+
+TARGETS = {
+    "all",
+    "convert_tsv",
+    "download",
+    "evaluate_detector",
+    "extract_coco_features",
+    "extract_nlvr2_features",
+    "extract_vg_features",
+    "finetune",
+    "leaderboard",
+    "predict",
+    "pretrain",
+    "report",
+    "score",
+    "train_detector",
+}
+
+
+def test_lint_finds_nothing(snakemake):
+    outcome = snakemake(None, "--lint")
+    assert outcome.status == 0, outcome.text
+    assert "good condition" in outcome.text
+
+
+def test_snakefmt_would_change_nothing(root):
+    command = [sys.executable, "-m", "snakefmt", "--check", "Snakefile", "workflow/rules"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(list((root / "workflow" / "rules").glob("*.smk"))) >= 8
+
+
+def test_targets_by_name(snakemake, tmp_path):
+    outcome = snakemake(tmp_path, "--list-target-rules")
+    assert outcome.status == 0, outcome.text
+    missing = TARGETS - set(outcome.text.split())
+    assert not missing
+
+
+def test_dry_run_of_the_sample(snakemake, tmp_path):
+    began = time.monotonic()
+    outcome = snakemake(tmp_path, "--dry-run", "all")
+    seconds = time.monotonic() - began
+    print(f"dry run of everything on the sample: {seconds:.1f} s")
+    assert outcome.status == 0, outcome.text
+    assert outcome.counts == SAMPLE_JOBS
+    # The bar is 5 s on an idle machine; tests share theirs.
+    assert seconds < 30
+
+
+def raw_files_of(config: dict, folder: Path) -> None:
+    for name in load_plan(config).all_raw_files() + ["detector/resnet101_imagenet.safetensors"]:
+        path = folder / "data" / "full" / "raw" / name
+        if Path(name).suffix:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+
+
+def test_dry_run_of_the_full_corpus(snakemake, tmp_path, overlay):
+    raw_files_of({"corpus": "full"}, tmp_path)
+    began = time.monotonic()
+    outcome = snakemake(tmp_path, "--dry-run", "--configfile", overlay("corpus: full"), "--", "all")
+    seconds = time.monotonic() - began
+    print(f"dry run of everything on the full corpus: {seconds:.1f} s")
+    assert outcome.status == 0, outcome.text
+    assert outcome.counts == FULL_JOBS
+    assert seconds < 30
+
+
+def test_missing_raw_files_are_named_before_anything_runs(snakemake, tmp_path, overlay):
+    outcome = snakemake(tmp_path, "--dry-run", "--configfile", overlay("corpus: full"), "--", "download")
+    assert outcome.status != 0
+    for name in ("coco/train2014", "bert/vocab.txt", "gqa/submission_all_questions.json"):
+        assert f"data/full/raw/{name}" in outcome.text
+    assert "Traceback" not in outcome.text
+
+
+@pytest.mark.parametrize(
+    ("target", "rules"),
+    [
+        ("extract_nlvr2_features", {"merge": 3, "extract": 6}),
+        ("extract_coco_features", {"merge": 3, "extract": 6}),
+        ("extract_vg_features", {"merge": 2, "extract": 4}),
+        ("convert_tsv", {"merge": 3, "export_tsv": 3, "import_tsv": 3}),
+        ("results/vqa/test_predict.json", {"finetune_run": 1, "predict_split": 1, "merge": 4}),
+    ],
+)
+def test_what_a_target_runs(snakemake, tmp_path, target, rules):
+    outcome = snakemake(tmp_path, "--dry-run", target)
+    assert outcome.status == 0, outcome.text
+    assert {rule: outcome.counts.get(rule) for rule in rules} == rules
+
+
+def test_shards_can_be_set(snakemake, tmp_path):
+    outcome = snakemake(
+        tmp_path, "--dry-run", "--set-scatter", "shard=5", "--", "features/sample/vg_gqa.lmdb"
+    )
+    assert outcome.counts["extract"] == 5
+
+
+def test_only_what_config_names_is_planned(snakemake, tmp_path, overlay):
+    settings = "{tasks: [nlvr2], blind_baselines: false, runs: {vqa_scratch: {task: nlvr2}}}"
+    outcome = snakemake(tmp_path, "--dry-run", "--configfile", overlay(settings), "--", "predict")
+    assert [job for job in outcome.jobs if job.startswith("finetune_run")] == [
+        "finetune_run nlvr2",
+        "finetune_run vqa_scratch",
+    ]
