@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from lxmert.data.region_store import RegionStore
 from lxmert.errors import DataError
-from lxmert.types import Regions
 
 
 @dataclass
@@ -31,6 +30,16 @@ class RegionBatch:
     object_scores: np.ndarray | None = None
     attribute_ids: np.ndarray | None = None
     attribute_scores: np.ndarray | None = None
+
+    def cut(self, regions: int) -> RegionBatch:
+        """The same with `regions` places an image; the others must be empty."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return RegionBatch(
+            **{
+                name: None if value is None else np.ascontiguousarray(value[:, :regions])
+                for name, value in values.items()
+            }
+        )
 
 
 class RegionSource:
@@ -58,6 +67,7 @@ class RegionSource:
                     f" {first.schema.feature_width} in {first.path}. Extract {name} or {first_name} again."
                 )
         self.feature_width: int = first.schema.feature_width
+        self.max_boxes: int = max(store.schema.max_boxes for store in self._stores.values())
         self.object_classes: int = first.schema.object_classes
         self.attribute_classes: int = first.schema.attribute_classes
 
@@ -99,25 +109,30 @@ class RegionSource:
             keys: B image keys.
             labels: whether object and attribute ids and scores are wanted, too.
         """
-        found = [self._regions(key) for key in keys]
-        shape = (len(keys), max((len(regions) for regions in found), default=1))
-        features = np.zeros((*shape, self.feature_width), np.float32)
-        boxes = np.zeros((*shape, 4), np.float32)
-        mask = np.zeros(shape, np.int64)
-        batch = RegionBatch(features, boxes, mask)
+        shape = (len(keys), self.max_boxes)
+        batch = RegionBatch(
+            features=np.empty((*shape, self.feature_width), np.float32),
+            boxes_norm=np.empty((*shape, 4), np.float32),
+            region_mask=np.empty(shape, np.int64),
+        )
         if labels:
-            batch.object_ids, batch.attribute_ids = np.zeros((2, *shape), np.int64)
-            batch.object_scores, batch.attribute_scores = np.zeros((2, *shape), np.float32)
-        for row, regions in enumerate(found):
-            count = len(regions)
-            features[row, :count] = regions.features
-            boxes[row, :count] = regions.boxes_px
-            boxes[row, :count] /= (regions.width, regions.height, regions.width, regions.height)
-            mask[row, :count] = 1
-            if labels:
-                for name in ("object_ids", "object_scores", "attribute_ids", "attribute_scores"):
-                    getattr(batch, name)[row, :count] = getattr(regions, name)
-        return batch
+            batch.object_ids, batch.attribute_ids = np.empty((2, *shape), np.int64)
+            batch.object_scores, batch.attribute_scores = np.empty((2, *shape), np.float32)
+        longest = 1
+        for store, positions, rows in self._located(keys):
+            counts = store.read_batch(
+                positions,
+                batch.features,
+                batch.boxes_norm,
+                batch.region_mask,
+                batch.object_ids,
+                batch.object_scores,
+                batch.attribute_ids,
+                batch.attribute_scores,
+                rows=rows,
+            )
+            longest = max(longest, int(counts.max()))
+        return batch if longest == self.max_boxes else batch.cut(longest)
 
     def random_features(self, keys: Sequence[str], lots: np.ndarray) -> np.ndarray:
         """One region feature from each of some images: float32 [n, F].
@@ -128,13 +143,22 @@ class RegionSource:
         """
         out = np.empty((len(keys), self.feature_width), np.float32)
         for position, (key, lot) in enumerate(zip(keys, lots, strict=True)):
-            features = self._regions(key).features
+            image_set, _, stem = key.partition("/")
+            features = self._stores[image_set].regions(stem).features
             out[position] = features[int(lot * len(features))] if len(features) else 0.0
         return out
 
-    def _regions(self, key: str) -> Regions:
-        image_set, _, stem = key.partition("/")
-        return self._stores[image_set].regions(stem)
+    def _located(self, keys: Sequence[str]) -> Iterator[tuple[RegionStore, np.ndarray, list[int]]]:
+        """Each store that is needed, the positions of its images, and their rows in the batch."""
+        rows: dict[str, list[int]] = {}
+        stems: dict[str, list[str]] = {}
+        for row, key in enumerate(keys):
+            image_set, _, stem = key.partition("/")
+            rows.setdefault(image_set, []).append(row)
+            stems.setdefault(image_set, []).append(stem)
+        for image_set, wanted in stems.items():
+            store = self._stores[image_set]
+            yield store, store.positions(wanted), rows[image_set]
 
 
 def _profile(store: RegionStore) -> str:
