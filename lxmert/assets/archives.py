@@ -365,8 +365,10 @@ def refuse_gaps(names: list[str]) -> None:
     suffixes = [name.rpartition(".")[2] for name in names]
     first = suffixes[0]
     numbers = [_number(suffix) for suffix in suffixes]
-    expected = [numbers[0] + step for step in range(len(numbers))]
-    if len({len(suffix) for suffix in suffixes}) != 1 or numbers != expected or numbers[0] not in (0, 1):
+    # Numbered pieces may begin with 1, lettered ones begin with a.
+    begin = 1 if first.isdigit() and numbers[0] == 1 else 0
+    expected = list(range(begin, begin + len(numbers)))
+    if len({len(suffix) for suffix in suffixes}) != 1 or numbers != expected:
         raise BadContent(f"pieces from .{first} to .{suffixes[-1]} have a gap: {len(suffixes)} are there")
 
 

@@ -143,8 +143,8 @@ class _Fetch:
         needed = missing + (self.asset.unpacked_bytes if self.asset.is_archive else 0)
         if needed > free:
             raise DataError(
-                f"{self.places.shown(self.final.parent)}: {self.asset.id} needs about {gigabytes(needed)} and"
-                f" the disk has {gigabytes(free)} free. Free some space, or make data/ a link to a larger disk."
+                f"{self.places.shown(self.final.parent)}: {self.asset.id} needs about"
+                f" {gigabytes(needed)}, the disk has {gigabytes(free)} free. Free some space, or make data/ a link to a larger disk."
             )
 
     # Mirrors

@@ -1,0 +1,178 @@
+"""The shipped catalogue: well formed, and able to give every raw file of the published corpora."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lxmert.assets.catalogue import (
+    BRANCHES,
+    DEFAULT_BRANCHES,
+    FOLDER,
+    TARGETS,
+    expand_targets,
+    load_catalogue,
+)
+from lxmert.assets.mirrors import hint, sources
+from lxmert.assets.places import Settings
+from lxmert.errors import SpecError
+from lxmert.specs.documents import PACKAGE
+
+CATALOGUE = load_catalogue()
+DATASETS = [yaml.safe_load(path.read_text()) for path in sorted(PACKAGE.glob("datasets/*.yaml"))]
+
+
+def _image_sets(dataset: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(dataset.get("image_sets", {}).values())
+
+
+def test_counts() -> None:
+    assert len(list(FOLDER.glob("*.yaml"))) >= 9
+    assert len(CATALOGUE.assets) >= 110
+
+
+def test_every_raw_file_has_an_asset() -> None:
+    wanted = [f"raw/{name}" for dataset in DATASETS for name in dataset["files"]]
+    folders = [f"raw/{entry['folder']}" for dataset in DATASETS for entry in _image_sets(dataset)]
+    assert len(wanted) > 30 and len(folders) >= 9
+    for place in wanted:
+        assert place in CATALOGUE.producer(place).places()
+    members = [member for asset in CATALOGUE.assets.values() for member in asset.members if member.pattern]
+    for folder in folders:
+        assert any(member.place == folder or member.place.startswith(f"{folder}/") for member in members), (
+            folder
+        )
+
+
+def test_image_counts_agree_with_the_datasets() -> None:
+    members = [member for asset in CATALOGUE.assets.values() for member in asset.members]
+    checked = 0
+    for dataset in DATASETS:
+        for entry in _image_sets(dataset):
+            folder = f"raw/{entry['folder']}"
+            files = sum(member.files or 0 for member in members if member.place.startswith(folder))
+            if "only_gqa" not in entry:
+                assert files == entry["images"], folder
+                checked += 1
+    assert checked >= 8
+
+
+@pytest.mark.parametrize("asset", CATALOGUE.assets.values(), ids=lambda asset: asset.id)
+def test_each_asset(asset) -> None:  # type: ignore[no-untyped-def]
+    assert asset.download_bytes, "no size to plan by"
+    assert sources(asset, Settings()) or hint(asset), "no way to get it"
+    schemes = [url.partition(":")[0] for source in sources(asset, Settings()) for url in source.urls]
+    assert schemes == sorted(schemes, reverse=True), "https before http"
+    for place in asset.places():
+        assert CATALOGUE.producer(place) is asset
+    assert "{" not in repr((asset.id, asset.file, asset.what, asset.mirrors)).replace("{'", "").replace(
+        '{"', ""
+    )
+    if not asset.fetchable:
+        assert all(way["page"].startswith("https://") for way in asset.by_hand)
+
+
+def test_published_checksums_are_those_of_the_real_files(shared_data: Path) -> None:
+    files = {
+        "bert_vocab": "bert/vocab.txt",
+        "lxmert_answers": "lxmert/all_ans.json",
+        "lxmert_vqa_ans2label": "vqa/trainval_ans2label.json",
+        "lxmert_vqa_label2ans": "vqa/trainval_label2ans.json",
+        "lxmert_gqa_ans2label": "gqa/trainval_ans2label.json",
+        "lxmert_gqa_label2ans": "gqa/trainval_label2ans.json",
+        "nlvr2_dev": "nlvr2/dev.json",
+        "nlvr2_test1": "nlvr2/test1.json",
+        "vg_objects_vocab": "butd/objects_vocab.txt",
+        "vg_attributes_vocab": "butd/attributes_vocab.txt",
+        "vg_relations_vocab": "butd/relations_vocab.txt",
+    }
+    for name, file in files.items():
+        body = (shared_data / file).read_bytes()
+        assert CATALOGUE[name].bytes == len(body), name
+        assert CATALOGUE[name].sha256 == hashlib.sha256(body).hexdigest(), name
+
+
+def test_the_vocabulary_of_the_full_corpus_is_an_asset() -> None:
+    corpus = yaml.safe_load((PACKAGE / "corpora" / "full.yaml").read_text())
+    assert CATALOGUE.producer(f"raw/{corpus['vocabulary']['asset']}").id == "bert_vocab"
+
+
+def test_every_target_has_a_branch_without_its_dead_hosts() -> None:
+    for target in TARGETS:
+        for features in BRANCHES["features"]:
+            for weights in BRANCHES["weights"]:
+                branches = {**DEFAULT_BRANCHES, "features": features, "weights": weights}
+                assert CATALOGUE.needed([target], branches), (target, branches)
+    lone = [asset for asset in CATALOGUE.assets.values() if "features" in asset.only_if]
+    assert len(lone) >= 14 and all(asset.otherwise for asset in lone)
+
+
+def test_branches_add_stages() -> None:
+    raw = {**DEFAULT_BRANCHES, "features": "extract", "weights": "pretrain", "detector": "train"}
+    assert expand_targets(["nlvr2"], raw) == ["nlvr2", "pretrain", "detector"]
+    assert expand_targets(["nlvr2"], DEFAULT_BRANCHES) == ["nlvr2"]
+    assert expand_targets(["detector"], raw) == ["detector"]
+    names = {asset.id for asset in CATALOGUE.needed(["nlvr2"], DEFAULT_BRANCHES)}
+    assert {"lxmert_features_nlvr2_train", "lxmert_pretrained", "bert_vocab"} <= names
+    assert not any("images" in name for name in names)
+
+
+def test_no_package_registry_is_named() -> None:
+    text = "".join(path.read_text() for path in FOLDER.glob("*.yaml"))
+    assert not re.search(
+        r"pypi|pythonhosted|conda\.|npmjs|jfrog|artifactory|nexus|crates\.io", text, re.IGNORECASE
+    )
+
+
+def _document(tmp_path: Path, **changes: object) -> Path:
+    entry = {"what": "a thing", "file": "g/a.json", "place": "raw/g/a.json", "mirrors": ["https://h/a.json"]}
+    entry = {key: value for key, value in {**entry, **changes}.items() if value is not None}
+    document = {"catalogue": "g", "version": 1, "title": "t", "licence": "MIT", "assets": {"a": entry}}
+    folder = tmp_path / str(len(list(tmp_path.iterdir())))
+    folder.mkdir()
+    (folder / "g.yaml").write_text(yaml.safe_dump(document))
+    return folder
+
+
+def test_documents_that_cannot_be(tmp_path: Path) -> None:
+    assert load_catalogue(_document(tmp_path))["a"].place == "raw/g/a.json"
+    for changes, words in [
+        ({"place": "../x"}, ["g.yaml", "assets/a/place", "../x"]),
+        ({"mirrors": ["ftp://h/x"]}, ["g.yaml", "assets/a/mirrors/0"]),
+        ({"mirrors": []}, ["g.yaml", "a/mirrors", "manual"]),
+        ({"sha256": "12"}, ["assets/a/sha256", "12"]),
+        ({"file": "g/a.zip"}, ["assets/a", "an archive has members"]),
+        ({"place": None}, ["assets/a", "any other file a place"]),
+        ({"colour": 1}, ["assets/a/colour", "unknown setting"]),
+        ({"derived": [{"place": "raw/b", "by": "coco_image_ids", "of": "raw/c"}]}, ["raw/c is not a place"]),
+    ]:
+        with pytest.raises(SpecError) as caught:
+            load_catalogue(_document(tmp_path, **changes))
+        for word in words:
+            assert word in str(caught.value), caught.value
+
+
+def test_names_that_are_taken(tmp_path: Path) -> None:
+    folder = _document(tmp_path)
+    document = yaml.safe_load((folder / "g.yaml").read_text())
+    document["assets"]["b"] = dict(document["assets"]["a"], file="g/b.json")
+    (folder / "g.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(SpecError, match=r"b: place raw/g/a.json belongs to a already"):
+        load_catalogue(folder)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(
+        SpecError, match='vqa_questions_trains: unknown asset. Did you mean "vqa_questions_train"'
+    ):
+        CATALOGUE["vqa_questions_trains"]
+    with pytest.raises(SpecError, match="raw/vqa/none.json: no asset of the catalogue gives this file"):
+        CATALOGUE.producer("raw/vqa/none.json")
+    with pytest.raises(SpecError, match='vqq: unknown target of the assets. Did you mean "vqa"'):
+        CATALOGUE.needed(["vqq"], DEFAULT_BRANCHES)
+    assert CATALOGUE.producer("raw/coco/val2014/COCO_val2014_000000000042.jpg").id == "coco_images_val2014"
