@@ -47,7 +47,7 @@ class Outcome:
         for rule, body in dict.fromkeys(blocks):
             wildcards = re.search(r"^    wildcards: (.*)$", body, flags=re.M)
             values = [item.split("=", 1)[1] for item in wildcards.group(1).split(", ")] if wildcards else []
-            found.append(" ".join([rule, *values]))
+            found.append(f"{rule} {','.join(values)}".strip())
         return sorted(found)
 
     @property

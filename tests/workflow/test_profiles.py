@@ -51,5 +51,20 @@ def test_slurm_resolves_as_typed(snakemake, tmp_path):
     outcome = snakemake(tmp_path, "--profile", "slurm", "--dry-run", "pretrain")
     assert outcome.status == 0, outcome.text
     assert "pretrain_system pretrain" in outcome.jobs
-    block = outcome.text.split("rule pretrain_system:")[1].split("\n\n")[0]
-    assert "gpu=4" in block and "threads: 8" in block  # the login node's cores do not cut the job down
+    block = outcome.text.split("rule pretrain_system:")[1].split("\n[")[0]
+    assert "gpu=4" in block and "mem=32 GB" in block
+
+
+def test_the_default_profile_steps_aside(root, monkeypatch):
+    """Else its cores, which Snakemake lays over any profile's, would cut jobs to the login node's."""
+    yte = pytest.importorskip("yte")
+    path = root / "profiles" / "default" / "profile.v9+.yaml"
+    for arguments, cores in (
+        (["snakemake", "pretrain"], "all"),
+        (["snakemake", "--profile", "slurm", "pretrain"], None),
+        (["snakemake", "--profile=slurm", "pretrain"], None),
+    ):
+        monkeypatch.setattr("sys.argv", arguments)
+        monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
+        with path.open() as stream:
+            assert yte.process_yaml(stream, require_use_yte=True).get("cores") == cores
