@@ -80,9 +80,9 @@ def accept(
     lock = Lock(places.lock_file)
     name = name or asset.file
     size = path.stat().st_size
+    check_structure(path, asset.format)
     if name == asset.file and asset.bytes not in (None, size):
         raise BadContent(f"has {size} bytes instead of {asset.bytes}")
-    check_structure(path, asset.format)
     sha256 = sha256_file(path)
     if name == asset.file and asset.sha256 not in (None, sha256):
         raise BadContent(f"has sha256 {sha256[:16]}… instead of {asset.sha256[:16]}…")

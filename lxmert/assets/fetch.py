@@ -144,7 +144,8 @@ class _Fetch:
         if needed > free:
             raise DataError(
                 f"{self.places.shown(self.final.parent)}: {self.asset.id} needs about"
-                f" {gigabytes(needed)}, the disk has {gigabytes(free)} free. Free some space, or make data/ a link to a larger disk."
+                f" {gigabytes(needed)}, the disk has {gigabytes(free)} free. Free some space,"
+                " or make data/ a link to a larger disk."
             )
 
     # Mirrors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import threading
@@ -349,7 +350,7 @@ def _network_words(error: Exception) -> str:
     cause: BaseException = error
     while cause.__cause__ or cause.__context__:
         cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
-    if isinstance(cause, ValueError):  # the length of a chunk that never came
+    if isinstance(cause, (http.client.IncompleteRead, ValueError)):  # ValueError: the length of no chunk
         return "broke off before the end"
     text = " ".join(str(getattr(cause, "strerror", None) or cause).split())
     return f"connection failed ({text[:120] or type(cause).__name__})"
