@@ -40,6 +40,7 @@ clean:
 	rm -rf $(VENV)
 
 $(VENV)/bin/python:
+	@echo "Making the environment in $(VENV), once. This takes some minutes."
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later found; Snakemake 9 needs one." \
 	"Install it, or run: make PYTHON=/path/to/python demo" >&2; exit 2; }
 	@"$(PYTHON)" -m venv $(VENV) || { echo "make: $(PYTHON) -m venv failed;" \
