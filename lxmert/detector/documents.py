@@ -178,12 +178,22 @@ class Profile:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """SGD or AdamW; `head_bias_lr` multiplies the rate of the new layers' biases."""
+    """SGD or AdamW.
+
+    Attributes:
+        name: which.
+        lr: rate of everything, where nothing multiplies it.
+        momentum: SGD's.
+        weight_decay: of all weights but norms'.
+        head_lr: multiplies the rate of the class, box and attribute layers.
+        head_bias_lr: multiplies that of their biases and of the proposal network's.
+    """
 
     name: Literal["sgd", "adamw"]
     lr: float
     momentum: float
     weight_decay: float
+    head_lr: float
     head_bias_lr: float
 
 
@@ -207,10 +217,17 @@ class NormRule:
 
 @dataclass(frozen=True)
 class Init:
-    """Where the first weights come from."""
+    """Where the first weights come from.
+
+    Attributes:
+        backbone: "weights" needs a file, "random" draws them.
+        head_std: standard deviation of the new layers.
+        residual_gain: gain of each block's last norm when drawn; at 0 a block begins as its shortcut.
+    """
 
     backbone: Literal["weights", "random"]
     head_std: float
+    residual_gain: float
 
 
 @dataclass(frozen=True)

@@ -127,11 +127,13 @@ def seeded(*parts: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
 
 
-def build_detector(size: DetectorSize, seed: int = 0, head_std: float = 0.01) -> Detector:
+def build_detector(
+    size: DetectorSize, seed: int = 0, head_std: float = 0.01, residual_gain: float = 1.0
+) -> Detector:
     """A detector with fresh weights, the same for a seed on every machine.
 
     Convolutions before norms get He's normal initialisation, the new layers Gaussians of
-    `head_std` and no bias, as published.
+    `head_std` and no bias, as published. The last norm of each block gets `residual_gain`.
     """
     with torch.device("meta"):
         model = Detector(size)
@@ -139,7 +141,7 @@ def build_detector(size: DetectorSize, seed: int = 0, head_std: float = 0.01) ->
     with torch.no_grad():
         for name, module in model.named_modules():
             if isinstance(module, Norm):
-                module.weight.fill_(1.0)
+                module.weight.fill_(residual_gain if name.endswith(".conv3.norm") else 1.0)
                 module.bias.zero_()
                 module.running_mean.zero_()
                 module.running_var.fill_(1.0)

@@ -27,7 +27,8 @@ from lxmert.errors import DataError, Interrupted
 from lxmert.progress import Progress
 from lxmert.state import JobState, StopSignal
 
-_HEADS = ("proposal_generator.", "roi_heads.box_predictor.")
+_PREDICTOR = "roi_heads.box_predictor."
+_NEW_LAYERS = ("proposal_generator.", _PREDICTOR)
 
 
 def step_losses(
@@ -114,12 +115,14 @@ def make_optimizer(model: Detector, recipe: Recipe) -> torch.optim.Optimizer:
         value.requires_grad_(not frozen)
         if frozen:
             continue
-        bias = name.endswith(".bias") and name.startswith(_HEADS)
+        rate = recipe.optimizer.head_lr if name.startswith(_PREDICTOR) else 1.0
+        if name.endswith(".bias") and name.startswith(_NEW_LAYERS):
+            rate *= recipe.optimizer.head_bias_lr
         groups.append(
             {
                 "params": [value],
                 "name": name,
-                "rate": recipe.optimizer.head_bias_lr if bias else 1.0,
+                "rate": rate,
                 "weight_decay": 0.0 if name in norms else recipe.optimizer.weight_decay,
             }
         )

@@ -128,7 +128,7 @@ def _first_weights(size: DetectorSize, recipe: Recipe, seed: int, init: Path | N
         return model
     if recipe.init.backbone == "weights":
         raise SpecError(f"recipe/init/backbone: {recipe.recipe} starts from weights; give them with --init.")
-    return build_detector(size, seed, recipe.init.head_std)
+    return build_detector(size, seed, recipe.init.head_std, recipe.init.residual_gain)
 
 
 def _fingerprints(args: argparse.Namespace) -> dict[str, Any]:
