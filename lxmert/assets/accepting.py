@@ -17,6 +17,7 @@ from lxmert.assets.meter import Counter
 from lxmert.assets.part import Expected
 from lxmert.assets.places import Places
 from lxmert.assets.structure import SHOWS_FOREIGN_BYTES, SHOWS_TRUNCATION, BadContent, check_structure
+from lxmert.errors import DataError
 from lxmert.files import atomic_path, explain_os_error, make_folder, sha256_file
 from lxmert.progress import Progress
 
@@ -138,13 +139,30 @@ def _place_record(slot: Slot, unpacked: list[archives.Unpacked]) -> Record:
 
 
 def install(accepted: Accepted, wanted: list[Slot], places: Places) -> None:
-    """Gives unpacked members their final names; their record is written already."""
+    """Gives unpacked members their final names; their record is written already.
+
+    Raises:
+        DataError: a folder holds further files that look like the asset's.
+    """
     paths = {slot.place: slot.path for slot in wanted}
     folders = {slot.place for slot in wanted if slot.is_folder}
     _flush([item.staged for item in accepted.unpacked])
     for item in accepted.unpacked:
         target = paths[item.member.place]
         move(item.staged, target / item.relative if item.member.place in folders else target)
+    for slot in wanted:
+        if slot.is_folder and accepted.unpacked:
+            _refuse_strangers(slot, {item.relative for item in accepted.unpacked}, places)
+
+
+def _refuse_strangers(slot: Slot, known: set[str], places: Places) -> None:
+    """Files that nobody fetched would be taken for the asset's, and make it look incomplete for ever."""
+    strangers = [path for path in slot.files() if path.relative_to(slot.path).as_posix() not in known]
+    if strangers:
+        raise DataError(
+            f"{places.shown(slot.path)}: holds {len(strangers)} files that the archive does not, first"
+            f" {min(strangers).name}. Move them away, then run the same command again."
+        )
 
 
 def _flush(paths: list[Path]) -> None:

@@ -29,7 +29,7 @@ from lxmert.assets.part import Expected, Part
 from lxmert.assets.places import Places, Settings, alone
 from lxmert.assets.structure import BadContent
 from lxmert.assets.transfer import MirrorFailure, Patience, Transfer
-from lxmert.errors import DataError, DownloadError
+from lxmert.errors import DataError, DownloadError, Interrupted
 from lxmert.files import make_folder, sha256_file
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def fetch(
     patience: Patience | None = None,
     stopped: Callable[[], bool] = lambda: False,
     on_request: bool = False,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] | None = None,
 ) -> list[Path]:
     """Brings an asset to its places; asks nobody if it is there and recorded.
 
@@ -53,7 +53,7 @@ def fetch(
         patience: how long mirrors are borne with.
         stopped: polled between bytes; True stops, keeping what came.
         on_request: also unpack what is left out by default.
-        sleep: waits between attempts.
+        sleep: waits between attempts, if not the clock.
 
     Returns:
         The files and folders of the asset.
@@ -79,10 +79,10 @@ class _Fetch:
         patience: Patience,
         stopped: Callable[[], bool],
         on_request: bool,
-        sleep: Callable[[float], None],
+        sleep: Callable[[float], None] | None,
     ) -> None:
         self.asset, self.places, self.settings, self.patience = asset, places, settings, patience
-        self.stopped, self.sleep = stopped, sleep
+        self.stopped, self.sleep = stopped, sleep or self._doze
         self.slots = slots(asset, places, on_request)
         self.on_request = on_request
         self.final = places.download(asset)
@@ -229,6 +229,13 @@ class _Fetch:
         jitter = random.Random(f"{self.asset.id} {source.label} {attempt}").uniform(0.5, 1.0)
         seconds = self.patience.backoff_seconds * 2 ** max(0, attempt - 1) * jitter
         self.sleep(min(max(seconds, at_least), self.patience.backoff_limit_seconds))
+
+    def _doze(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self.stopped() and time.monotonic() < until:
+            time.sleep(max(0.0, min(0.2, until - time.monotonic())))
+        if self.stopped():
+            raise Interrupted(f"{self.asset.id}: what came is kept")
 
     def _note(self, label: str, why: str) -> None:
         log.info("%s: %s: %s", self.asset.id, label, why)

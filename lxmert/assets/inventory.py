@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert.assets.catalogue import Asset, Member
-from lxmert.assets.lock import Record, listing_record
+from lxmert.assets.lock import Record, listing_record, names_digest
 from lxmert.assets.places import Places
 from lxmert.errors import DataError
 from lxmert.files import atomic_write_json, read_json, sha256_file
@@ -38,8 +38,8 @@ class Slot:
         """Whether names and sizes fit the record; quick, bytes are not read."""
         if not self.is_folder:
             return self.path.is_file() and self.path.stat().st_size == record["bytes"]
-        sizes = [path.stat().st_size for path in self.files()]
-        return len(sizes) == record.get("files") and sum(sizes) == record["bytes"]
+        entries = ((path.relative_to(self.path).as_posix(), path.stat().st_size) for path in self.files())
+        return names_digest(entries) == record.get("names")
 
     def measure(self) -> Record:
         """The record of what is there; reads every byte."""

@@ -4,9 +4,10 @@
         "file": {"name": "vqa/v2_Questions_Val_mscoco.zip", "bytes": 1, "sha256": "…"},
         "from": "https://…", "recorded": "2026-03-01",
         "places": {"raw/vqa/….json": {"bytes": 1, "sha256": "…"},
-                   "raw/coco/val2014": {"files": 40504, "bytes": 1, "sha256": "…"}}}}}
+                   "raw/coco/val2014": {"files": 40504, "bytes": 1, "sha256": "…", "names": "…"}}}}}
 
-The checksum of a folder is that of its listing: one line `<sha256>  <bytes>  <path>` a file, sorted.
+The checksum of a folder is that of its listing, one line `<sha256>  <bytes>  <path>` a file, sorted by
+path; `names` is the same without the files' checksums, to be compared without reading them.
 """
 
 from __future__ import annotations
@@ -90,8 +91,18 @@ class Lock:
 
 def listing_record(entries: Iterable[tuple[str, int, str]]) -> Record:
     """The record of a folder from (path, bytes, sha256) of its files."""
-    digest, files, size = hashlib.sha256(), 0, 0
-    for path, length, sha256 in sorted(entries):
+    ordered = sorted(entries)
+    digest = hashlib.sha256()
+    for path, length, sha256 in ordered:
         digest.update(f"{sha256}  {length}  {path}\n".encode())
-        files, size = files + 1, size + length
-    return {"files": files, "bytes": size, "sha256": digest.hexdigest()}
+    names = names_digest((path, length) for path, length, _ in ordered)
+    size = sum(length for _, length, _ in ordered)
+    return {"files": len(ordered), "bytes": size, "sha256": digest.hexdigest(), "names": names}
+
+
+def names_digest(entries: Iterable[tuple[str, int]]) -> str:
+    """Checksum of the names and sizes of a folder's files."""
+    digest = hashlib.sha256()
+    for path, length in sorted(entries):
+        digest.update(f"{length}  {path}\n".encode())
+    return digest.hexdigest()

@@ -424,6 +424,35 @@ def test_unwritable_folder(server: MirrorServer, places: Places) -> None:
         get(plain([server.url("/ro")]), places)
 
 
+def test_strangers_in_a_folder(server: MirrorServer, places: Places) -> None:
+    server.script("/folder", zip_of({"1.jpg": b"1", "2.jpg": b"2"}))
+    asset = archive([server.url("/folder")], [Member("raw/pictures", pattern="*.jpg")])
+    folder = get(asset, places)
+    (folder / "1.jpg").unlink()
+    (folder / "old.jpg").write_bytes(b"0")
+    (folder / "notes.txt").write_bytes(b"fine")
+    with pytest.raises(
+        DataError, match="data/full/raw/pictures: holds 1 files .* first old.jpg. Move them away"
+    ):
+        get(asset, places)
+    (folder / "old.jpg").unlink()
+    get(asset, places)
+    assert state(asset, places, Lock(places.lock_file).record("thing")) == "ready"
+
+
+def test_a_stop_ends_the_waiting(server: MirrorServer, places: Places) -> None:
+    script = server.script("/wait", BODY, "status:503")
+    with pytest.raises(Interrupted):
+        fetch(
+            plain([server.url("/wait")]),
+            places,
+            Settings(),
+            replace(SHORT, backoff_seconds=60.0),
+            stopped=lambda: bool(script.asked),
+        )
+    assert len(script.asked) == 1
+
+
 def test_nothing_is_left_of_the_staging_folder(server: MirrorServer, places: Places) -> None:
     server.script("/left", ARCHIVE)
     get(archive([server.url("/left")], MEMBERS), places)
