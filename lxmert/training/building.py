@@ -54,7 +54,7 @@ def build_task_model(spec: dict[str, Any], vocabulary: int, feature_width: int, 
     encoder = build_encoder(spec, vocabulary, feature_width)
     model = TaskModel(encoder, build_head(spec["task"]["head"], spec["size"]["hidden"], answers))
     with torch.no_grad():
-        initialise(model, derive_seed(spec.get("seed", 0), "init"))
+        initialise(model, derive_seed(spec.get("seed", 0), "init"), encoder.size.initial_std)
     return model
 
 
@@ -63,8 +63,9 @@ def build_pretraining_model(
 ) -> PretrainingModel:
     """Encoder and objectives with the run's initial values."""
     recipe = spec["recipe"]
+    encoder = build_encoder(spec, vocabulary, regions.feature_width)
     model = build_pretraining(
-        build_encoder(spec, vocabulary, regions.feature_width),
+        encoder,
         {name: weight for name, weight in recipe["objectives"].items() if weight is not None},
         regions.object_classes,
         regions.attribute_classes,
@@ -72,7 +73,7 @@ def build_pretraining_model(
         recipe["region_mask_rate"],
     )
     with torch.no_grad():
-        initialise(model, derive_seed(spec["seed"], "init"))
+        initialise(model, derive_seed(spec["seed"], "init"), encoder.size.initial_std)
     return model
 
 
