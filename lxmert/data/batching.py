@@ -68,7 +68,7 @@ class Examples:
         return _to_batch(
             tokens,
             attention_mask(tokens),
-            self.read_regions(self.image_keys(rows).reshape(-1)),
+            self.read_regions(self.image_keys(rows).reshape(-1).tolist()),
             {"answer_targets": torch.from_numpy(self.soft_targets(rows, answers))},
         )
 
@@ -130,7 +130,8 @@ class Examples:
 
 def attention_mask(tokens: np.ndarray) -> np.ndarray:
     """1 where a word piece stands: int64 [B, L]. [PAD] is entry 0 and stands nowhere in a sentence."""
-    return (tokens != 0).astype(np.int64)
+    mask: np.ndarray = (tokens != 0).astype(np.int64)
+    return mask
 
 
 class FinetuneBatches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class RegionBatch:
 
     def cut(self, regions: int) -> RegionBatch:
         """The same with `regions` places an image; the others must be empty."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
         return RegionBatch(
             **{
                 name: None if value is None else np.ascontiguousarray(value[:, :regions])

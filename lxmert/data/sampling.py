@@ -77,4 +77,5 @@ def step_rows(count: int, batch: int, step: int, *parts: int | str) -> np.ndarra
     per_epoch = count // batch
     epoch, position = divmod(step, per_epoch)
     order = Permutation(count, *parts, "epoch", epoch)
-    return order(np.arange(position * batch, (position + 1) * batch))
+    rows: np.ndarray = order(np.arange(position * batch, (position + 1) * batch))
+    return rows
