@@ -34,13 +34,11 @@ class RegionBatch:
 
     def cut(self, regions: int) -> RegionBatch:
         """The same with `regions` places an image; the others must be empty."""
-        values: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        return RegionBatch(
-            **{
-                name: None if value is None else np.ascontiguousarray(value[:, :regions])
-                for name, value in values.items()
-            }
-        )
+        shorter: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            shorter[item.name] = None if value is None else np.ascontiguousarray(value[:, :regions])
+        return RegionBatch(**shorter)
 
 
 class RegionSource:

@@ -66,7 +66,8 @@ def _mix(values: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9) & _MASK64
         values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB) & _MASK64
-    return values ^ (values >> np.uint64(31))
+    mixed: np.ndarray = values ^ (values >> np.uint64(31))
+    return mixed
 
 
 def step_rows(count: int, batch: int, step: int, *parts: int | str) -> np.ndarray:
