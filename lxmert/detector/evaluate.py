@@ -172,7 +172,7 @@ class Evaluation:
 
     Attributes:
         metrics: "objects" and "attributes" tables and the counts; ready for JSON.
-        examples: of the first images: file, detections, attribute of each detection.
+        examples: of the first images: file, detections, attribute scores [D, attributes] of each detection.
     """
 
     metrics: dict[str, Any]
@@ -201,8 +201,9 @@ def evaluate(
     for index, image in enumerate(track(images, len(rows), "images", "evaluate-detector")):
         height, width = image.shape[:2]
         true_boxes, true_classes, true_attributes = rows.clipped(index, height, width)
-        found, best_attributes, given = _run(model, image, true_boxes)
+        found, attribute_scores, given = _run(model, image, true_boxes)
         hits = object_table.add(found.boxes, found.classes, found.scores, true_boxes, true_classes - 1)
+        best_attributes = attribute_scores.argmax(1)
         hit = np.flatnonzero(hits >= 0)
         hit = hit[true_attributes[hits[hit]].any(1)]
         answers = best_attributes[found.regions[hit]] + 1
@@ -211,7 +212,7 @@ def evaluate(
         _add_attributes(attribute_table, given, true_boxes, true_attributes)
         if index < examples:
             shown.append(
-                {"file": rows.files[index], "found": found, "attributes": best_attributes[found.regions]}
+                {"file": rows.files[index], "found": found, "attributes": attribute_scores[found.regions]}
             )
     metrics = {
         "images": len(rows),
@@ -225,7 +226,7 @@ def evaluate(
 
 @torch.no_grad()
 def _run(model: Detector, image: np.ndarray, true_boxes: np.ndarray) -> tuple[Found, np.ndarray, np.ndarray]:
-    """Detections, best attribute of each proposal [R], attribute scores of true boxes [G, attributes]."""
+    """Detections, attribute scores of proposals [R, attributes] and of true boxes [G, attributes]."""
     size = model.size.image
     blob = make_blob(image, size.short_side_px, size.long_side_px, size.mean_bgr)
     device = next(model.parameters()).device
@@ -239,7 +240,7 @@ def _run(model: Detector, image: np.ndarray, true_boxes: np.ndarray) -> tuple[Fo
         clip_boxes(regressed, blob.height, blob.width), torch.softmax(both.class_logits[:count], 1)[:, 1:]
     )
     attribute_scores = torch.softmax(both.attribute_logits, 1)[:, 1:].cpu().numpy()
-    return found, attribute_scores[:count].argmax(1), attribute_scores[count:]
+    return found, attribute_scores[:count], attribute_scores[count:]
 
 
 def _add_attributes(

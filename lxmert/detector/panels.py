@@ -10,12 +10,13 @@ from PIL import Image, ImageDraw, ImageFont
 from lxmert.detector.preprocess import decode_image
 
 _INK = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#800000")
-_LEAST_SCORE = 0.3
+_LEAST_SCORE = 0.4
+_LEAST_ATTRIBUTE_SCORE = 0.2
 _LEAST_SIDE_PX = 480
 
 
 def draw_panel(example: dict[str, Any], objects: tuple[str, ...], attributes: tuple[str, ...]) -> Image.Image:
-    """An image with its confident detections: "red ball 0.93" on each box.
+    """An image with its confident detections: "red striped ball 0.93" on each box.
 
     Args:
         example: as `lxmert.detector.evaluate.evaluate` gives them.
@@ -32,7 +33,10 @@ def draw_panel(example: dict[str, Any], objects: tuple[str, ...], attributes: tu
         box = found.boxes[i] * factor
         ink = _INK[int(found.classes[i]) % len(_INK)]
         canvas.rectangle([float(v) for v in box], outline=ink, width=2)
-        label = f"{attributes[example['attributes'][i]]} {objects[found.classes[i]]} {found.scores[i]:.2f}"
+        label = f"{objects[found.classes[i]]} {found.scores[i]:.2f}"
+        looks = example["attributes"][i]
+        for attribute in np.flatnonzero(looks > _LEAST_ATTRIBUTE_SCORE)[::-1]:
+            label = f"{attributes[attribute]} {label}"
         _label(canvas, font, label, box, ink, image.size, taken)
     return image
 
