@@ -72,7 +72,9 @@ def test_workers_change_no_bit(tmp_path, scenes, trained):
 
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["lxmert.detector.train_cli", "lxmert.detector.extract_cli"])
+SERVER.set_forkserver_preload(
+    ["torch", "torchvision", "lxmert.detector.train_cli", "lxmert.detector.extract_cli"]
+)
 
 
 @contextmanager
