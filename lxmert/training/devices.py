@@ -20,6 +20,8 @@ def pick_device(gpus: int, threads: int) -> torch.device:
     torch.set_num_threads(threads)
     if gpus == 0:
         device = torch.device("cpu")
+    elif gpus > 1:
+        raise SpecError(f"--gpus {gpus}: one process trains on one device so far. Ask for 1.")
     elif gpus > torch.cuda.device_count():
         raise SpecError(
             f"--gpus {gpus}: {torch.cuda.device_count()} devices are visible."

@@ -29,7 +29,7 @@ from lxmert.world.scenes import ALL_GROUNDS, KINDS, PLACES, Scene
 
 def query_attribute(scene: Scene, stream: Stream) -> Draft | None:
     """What color is the kite? It entails that the kite is (not) of some colour."""
-    part = stream.weighted({"color": 0.66, "texture": 0.24, "size": 0.1})
+    part = stream.weighted({"color": 0.8, "texture": 0.1, "size": 0.1})
     found = named(scene, stream, (part,))
     if found is None:
         return None
@@ -203,7 +203,7 @@ def choose_place(scene: Scene, stream: Stream) -> Draft | None:
 
 def verify_exists(scene: Scene, stream: Stream) -> Draft | None:
     """Is there a red kite? If so, there is a kite."""
-    colored, truth = stream.chance(0.6), stream.chance(0.5)
+    colored, truth = stream.chance(0.3), stream.chance(0.5)
     if colored:
         thing = stream.choice(scene.objects)
         looks = Looks(thing.kind, thing.color) if truth else absent_looks(scene, stream)
@@ -220,19 +220,19 @@ def verify_exists(scene: Scene, stream: Stream) -> Draft | None:
 
 
 TEMPLATES: dict[Maker, float] = {
-    query_attribute: 0.27,
-    query_name: 0.13,
-    query_neighbour: 0.08,
-    query_ground: 0.05,
+    query_attribute: 0.36,
+    query_name: 0.2,
+    query_neighbour: 0.02,
+    query_ground: 0.12,
     verify_exists: 0.1,
-    verify_attribute: 0.1,
-    verify_relation: 0.05,
-    choose_attribute: 0.08,
-    choose_relation: 0.04,
-    choose_place: 0.015,
-    logical: 0.1,
-    compare_colors: 0.12,
-    compare_sizes: 0.04,
+    verify_attribute: 0.05,
+    verify_relation: 0.015,
+    choose_attribute: 0.1,
+    choose_relation: 0.015,
+    choose_place: 0.05,
+    logical: 0.03,
+    compare_colors: 0.03,
+    compare_sizes: 0.015,
 }
 
 

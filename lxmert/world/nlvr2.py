@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lxmert.world import facts, words
 from lxmert.world.facts import Looks
 from lxmert.world.rng import Stream
-from lxmert.world.scenes import COLORS, KINDS, PLACES, TEXTURES, Favourites, Scene
+from lxmert.world.scenes import ALL_GROUNDS, COLORS, KINDS, PLACES, TEXTURES, Favourites, Scene
 
 Pair = tuple[Scene, Scene]
 
@@ -47,9 +47,9 @@ def sample_theme(stream: Stream) -> Theme:
 def _looks(theme: Theme, stream: Stream) -> Looks:
     kind = stream.choice(theme.kinds)
     draw = stream.below(10)
-    if draw < 5:
+    if draw < 2:
         return Looks(kind, stream.choice(theme.colors))
-    if draw < 6:
+    if draw < 3:
         return Looks(kind, texture=stream.choice(TEXTURES))
     return Looks(kind)
 
@@ -154,12 +154,28 @@ def _more(theme: Theme, stream: Stream) -> Statement:
 
 
 def _place(theme: Theme, stream: Stream) -> Statement:
-    place, both = stream.choice(PLACES), stream.chance(0.6)
-    if both:
+    place, form = stream.choice(PLACES), stream.weighted({"both": 3, "one": 1, "left": 2, "right": 2})
+    if form == "both":
         sentence = stream.choice((f"Both pictures were taken {place}.", f"Both images show a scene {place}."))
         return Statement(sentence, "place", "", lambda a, b: a.place == b.place == place)
-    sentence = f"Exactly one of the pictures was taken {place}."
-    return Statement(sentence, "place", "", lambda a, b: (a.place == place) != (b.place == place))
+    if form == "one":
+        sentence = f"Exactly one of the pictures was taken {place}."
+        return Statement(sentence, "place", "", lambda a, b: (a.place == place) != (b.place == place))
+    side = ("left", "right").index(form)
+    sentence = stream.choice(
+        (f"The {form} picture was taken {place}.", f"The {form} image shows a scene {place}.")
+    )
+    return Statement(sentence, "place", "", lambda *pair: pair[side].place == place)
+
+
+def _ground(theme: Theme, stream: Stream) -> Statement:
+    ground, side = stream.choice(ALL_GROUNDS), stream.below(3)
+    if side == 2:
+        sentence = stream.choice((f"There is {ground} in both pictures.", f"Each image shows {ground}."))
+        return Statement(sentence, "ground", "", lambda a, b: a.ground == b.ground == ground)
+    where = ("left", "right")[side]
+    form = stream.choice(("There is {1} in the {0} image.", "The picture on the {0} shows {1}."))
+    return Statement(form.format(where, ground), "ground", "", lambda *pair: pair[side].ground == ground)
 
 
 def _all_colored(theme: Theme, stream: Stream) -> Statement:
@@ -175,17 +191,18 @@ def _all_colored(theme: Theme, stream: Stream) -> Statement:
 
 
 TEMPLATES: dict[Callable[[Theme, Stream], Statement], float] = {
-    _sided: 0.2,
-    _both: 0.16,
-    _at_least_one: 0.14,
-    _neither: 0.08,
-    _only_one: 0.06,
-    _each_side: 0.08,
-    _sided_count: 0.08,
-    _total: 0.06,
-    _more: 0.05,
-    _place: 0.06,
-    _all_colored: 0.03,
+    _sided: 0.14,
+    _both: 0.06,
+    _at_least_one: 0.06,
+    _neither: 0.03,
+    _only_one: 0.02,
+    _each_side: 0.02,
+    _sided_count: 0.015,
+    _total: 0.01,
+    _more: 0.005,
+    _place: 0.4,
+    _ground: 0.6,
+    _all_colored: 0.005,
 }
 
 

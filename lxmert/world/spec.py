@@ -14,7 +14,7 @@ DEFAULTS: dict[str, Any] = {
     # Images per split; minival is a part of val2014.
     "coco": {"train2014": 700, "val2014": 240, "minival": 110, "test2015": 120, "captions": 5},
     # Questions per image, one more or less.
-    "vqa": {"questions": 7},
+    "vqa": {"questions": 12},
     # Images; how many of them show COCO scenes; detector splits (the rest is train); QA pairs per image.
     "vg": {
         "images": 600,
@@ -26,13 +26,13 @@ DEFAULTS: dict[str, Any] = {
     },
     # Images per split: val from VG (the rest is train), the others from COCO test2015; then balanced
     # questions per image.
-    "gqa": {"val": 90, "testdev": 70, "test": 25, "challenge": 25, "questions": 12, "train_shards": 2},
+    "gqa": {"val": 90, "testdev": 70, "test": 25, "challenge": 25, "questions": 14, "train_shards": 2},
     # Sets of eight images per split; sentences per set; folders of the train images.
     "nlvr2": {
-        "train_sets": 112,
+        "train_sets": 150,
         "dev_sets": 20,
         "test1_sets": 20,
-        "train_sentences": 6,
+        "train_sentences": 10,
         "sentences": 4,
         "directories": 10,
     },

@@ -187,7 +187,7 @@ def how_many_things(scene: Scene, stream: Stream) -> Question | None:
 
 def exists(scene: Scene, stream: Stream) -> Question | None:
     """Is there a ball? Is there a red ball?"""
-    colored, truth = stream.chance(0.6), stream.chance(0.5)
+    colored, truth = stream.chance(0.3), stream.chance(0.5)
     if colored:
         thing = stream.choice(scene.objects)
         looks = Looks(thing.kind, thing.color) if truth else absent_looks(scene, stream)
@@ -279,22 +279,22 @@ def is_count(scene: Scene, stream: Stream) -> Question | None:
 
 
 TEMPLATES: dict[Maker, float] = {
-    color_of: 0.21,
-    kind_of: 0.12,
-    texture_of: 0.07,
-    size_of: 0.025,
-    ground_of: 0.05,
-    place_of: 0.02,
-    side_of: 0.04,
-    kind_beside: 0.06,
-    how_many: 0.11,
-    how_many_things: 0.025,
+    color_of: 0.3,
+    kind_of: 0.2,
+    texture_of: 0.04,
+    size_of: 0.03,
+    ground_of: 0.1,
+    place_of: 0.05,
+    side_of: 0.02,
+    kind_beside: 0.03,
+    how_many: 0.035,
+    how_many_things: 0.01,
     exists: 0.13,
-    is_color: 0.12,
-    is_beside: 0.045,
-    both_exist: 0.04,
-    same_color: 0.05,
-    is_count: 0.05,
+    is_color: 0.05,
+    is_beside: 0.01,
+    both_exist: 0.015,
+    same_color: 0.01,
+    is_count: 0.015,
 }
 
 

@@ -52,7 +52,7 @@ def test_slurm_resolves_as_typed(snakemake, tmp_path):
     assert outcome.status == 0, outcome.text
     assert "pretrain_system pretrain" in outcome.jobs
     block = outcome.text.split("rule pretrain_system:")[1].split("\n[")[0]
-    assert "gpu=4" in block and "mem=32 GB" in block
+    assert "gpu=1" in block and "mem=32 GB" in block
 
 
 def test_the_default_profile_steps_aside(root, monkeypatch):

@@ -29,6 +29,7 @@ rule finetune_run:
     threads: 8
     resources:
         gpu=0,
+        loader_workers=0,
         mem="16GB",
         runtime="1d",
     params:
@@ -36,7 +37,8 @@ rule finetune_run:
         init=initial_options,
         state="state/{run}",
     shell:
-        "python -m lxmert --gpus {resources.gpu} --threads {threads} finetune --spec {params.spec:q}"
+        "python -m lxmert --gpus {resources.gpu} --threads {threads}"
+        " --workers {resources.loader_workers} finetune --spec {params.spec:q}"
         " --features {input.features} --examples {input.examples} --vocabulary {input.vocabulary}"
         " {params.init} --state {params.state}"
         " --out-weights {output.weights} --out-last {output.last} --out-spec {output.spec}"

@@ -26,13 +26,15 @@ rule pretrain_system:
     threads: 8
     resources:
         gpu=0,
+        loader_workers=0,
         mem="32GB",
         runtime="10d",
     params:
         spec=lambda wildcards: PLAN.pretrain_spec(wildcards.pretraining),
         state="state/{pretraining}",
     shell:
-        "python -m lxmert --gpus {resources.gpu} --threads {threads} pretrain --spec {params.spec:q}"
+        "python -m lxmert --gpus {resources.gpu} --threads {threads}"
+        " --workers {resources.loader_workers} pretrain --spec {params.spec:q}"
         " --features {input.features} --train {input.examples}/train.safetensors"
         " --valid {input.examples}/valid.safetensors --answers {input.examples}/answers.json"
         " --vocabulary {input.vocabulary} --state {params.state}"

@@ -326,7 +326,7 @@ def test_genome_records(middling):
         for line in (middling.root / "vg/attributes_vocab.txt").read_text().split("\n")
         for w in line.split(",")
     }
-    assert len(known) == 21 and not (middling.root / "vg/objects_vocab.txt").read_text().endswith("\n")
+    assert len(known) == 8 + 7 + 2 and not (middling.root / "vg/objects_vocab.txt").read_text().endswith("\n")
     seen: Counter[str] = Counter()
     sizes = {image["image_id"]: image for image in middling.json("vg/image_data.json")}
     for record in middling.json("vg/attributes.json"):
