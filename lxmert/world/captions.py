@@ -43,10 +43,13 @@ def caption(scene: Scene, stream: Stream) -> str:
     style = stream.below(6)
     if style == 0 and group:
         form = stream.choice(("{} and some other things {}.", "There are {} in this picture {}."))
-        return words.capital(form.format(group, f"with {scene.ground}" if "picture" in form else scene.place))
+        return words.capital(form.format(group, f"with {scene.ground}" if "picture" in form else where))
     if style == 1:
         return stream.choice(
-            (f"A picture of {first} and {last}.", f"An {scene.place[:-1]} scene with {first} and {last}.")
+            (
+                f"A picture of {first} and {last} {where}.",
+                f"An {scene.place[:-1]} scene with {first} and {last}.",
+            )
         )
     if style == 2 and len(pair) > 1:
         relations = [name for name in facts.RELATIONS if facts.holds(scene, pair[0], name, pair[1])]

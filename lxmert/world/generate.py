@@ -23,7 +23,7 @@ from lxmert.world.write_vqa import write_vqa
 log = logging.getLogger(__name__)
 
 # Raise when the same spec gives another world.
-VERSION = 1
+VERSION = 2
 FOLDERS = ("coco", "vqa", "gqa", "nlvr2", "vg")
 MARKER = "GENERATED.txt"
 MARKER_TEXT = "Drawn and written by `generate`, which empties these folders before it writes anew.\n"

@@ -279,18 +279,18 @@ def is_count(scene: Scene, stream: Stream) -> Question | None:
 
 
 TEMPLATES: dict[Maker, float] = {
-    color_of: 0.3,
-    kind_of: 0.2,
+    color_of: 0.32,
+    kind_of: 0.21,
     texture_of: 0.04,
     size_of: 0.03,
     ground_of: 0.1,
     place_of: 0.05,
     side_of: 0.02,
     kind_beside: 0.03,
-    how_many: 0.035,
+    how_many: 0.03,
     how_many_things: 0.01,
-    exists: 0.13,
-    is_color: 0.05,
+    exists: 0.11,
+    is_color: 0.035,
     is_beside: 0.01,
     both_exist: 0.015,
     same_color: 0.01,
