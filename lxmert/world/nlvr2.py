@@ -170,12 +170,15 @@ def _place(theme: Theme, stream: Stream) -> Statement:
 
 def _ground(theme: Theme, stream: Stream) -> Statement:
     ground, side = stream.choice(ALL_GROUNDS), stream.below(3)
+    verb = "are" if ground == "tiles" else "is"
     if side == 2:
-        sentence = stream.choice((f"There is {ground} in both pictures.", f"Each image shows {ground}."))
+        sentence = stream.choice((f"There {verb} {ground} in both pictures.", f"Each image shows {ground}."))
         return Statement(sentence, "ground", "", lambda a, b: a.ground == b.ground == ground)
     where = ("left", "right")[side]
-    form = stream.choice(("There is {1} in the {0} image.", "The picture on the {0} shows {1}."))
-    return Statement(form.format(where, ground), "ground", "", lambda *pair: pair[side].ground == ground)
+    sentence = stream.choice(
+        (f"There {verb} {ground} in the {where} image.", f"The picture on the {where} shows {ground}.")
+    )
+    return Statement(sentence, "ground", "", lambda *pair: pair[side].ground == ground)
 
 
 def _all_colored(theme: Theme, stream: Stream) -> Statement:

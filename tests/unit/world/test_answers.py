@@ -155,7 +155,16 @@ def test_gqa_programs_compute_the_answers(middling):
 def nlvr2_truth(left, right, sentence):
     """The label of the sentences understood here, else None."""
     both = (left, right)
+    grounds = "grass|sand|snow|water|wood|carpet|tiles"
     forms = {
+        rf"There (?:is|are) ({grounds}) in the (left|right) image\.": lambda g, s: (
+            both[s == "right"].ground == g
+        ),
+        rf"The picture on the (left|right) shows ({grounds})\.": lambda s, g: both[s == "right"].ground == g,
+        rf"There (?:is|are) ({grounds}) in both pictures\.": lambda g: left.ground == right.ground == g,
+        r"The (left|right) picture was taken (\w+)\.": lambda s, p: both[s == "right"].place == p,
+        r"Both pictures were taken (\w+)\.": lambda p: left.place == right.place == p,
+        r"Exactly one of the pictures was taken (\w+)\.": lambda p: (left.place == p) != (right.place == p),
         r"The (left|right) image contains (.*)\.": lambda s, p: bool(fitting(both[s == "right"], p)),
         r"There is (.*) in the (left|right) image\.": lambda p, s: bool(fitting(both[s == "right"], p)),
         r"Both images contain (.*)\.": lambda p: all(fitting(scene, p) for scene in both),
