@@ -63,11 +63,12 @@ def finished(checkout: Path) -> Path:
 
 
 def test_submissions_have_the_official_forms(finished: Path) -> None:
-    questions = json.loads((finished / "data/sample/raw/vqa/v2_OpenEnded_mscoco_test2015_questions.json").read_text())
+    raw = finished / "data/sample/raw"
+    questions = json.loads((raw / "vqa/v2_OpenEnded_mscoco_test2015_questions.json").read_text())
     answers = json.loads((finished / "results/vqa/test_predict.json").read_text())
     assert {record["question_id"] for record in answers} == {q["question_id"] for q in questions["questions"]}
     assert all(sorted(record) == ["answer", "question_id"] for record in answers) and len(answers) > 20
-    lines = (finished / "data/sample/raw/nlvr2/data/test1.json").read_text().splitlines()
+    lines = (raw / "nlvr2/data/test1.json").read_text().splitlines()
     rows = list(csv.reader((finished / "results/nlvr2/test_predict.csv").open()))
     assert [row[0] for row in rows] == [json.loads(line)["identifier"] for line in lines]
     assert {row[1] for row in rows} <= {"True", "False"}
