@@ -66,8 +66,12 @@ def raw_root(wildcards: Wildcards) -> str:
 
 
 def raw_folder(wildcards: Wildcards) -> list[str]:
-    """What tells that the images of a set are there. Looking into a folder shall list nothing anew."""
-    return ancient(raw([PLAN.image_set(wildcards.image_set)["folder"]]))
+    """What tells that the images of a set are there.
+
+    A drawn world lists anew whenever it is drawn anew. A folder's time says nothing of its images.
+    """
+    files = raw([PLAN.image_set(wildcards.image_set)["folder"]])
+    return files if PLAN.corpus["raw"] == "generate" else ancient(files)
 
 
 def raw_restriction(wildcards: Wildcards) -> list[str]:
