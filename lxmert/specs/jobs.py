@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ def job_spec_text(spec: dict[str, Any]) -> str:
     return json.dumps(spec, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def read_job_spec(argument: str) -> dict[str, Any]:
+def read_job_spec(argument: str, needs: Iterable[str] = ()) -> dict[str, Any]:
     """The spec a verb got as `--spec`: a JSON object, or `@file.json`.
 
+    Args:
+        argument: the option's value.
+        needs: keys that must be there; `task/head` is the key `head` of the object `task`.
+
     Raises:
-        SpecError: the file cannot be read, or the text is no JSON object.
+        SpecError: the file cannot be read, the text is no JSON object, or needed keys are missing.
     """
     text, where = argument, "--spec"
     if argument.startswith("@"):
@@ -38,4 +43,15 @@ def read_job_spec(argument: str) -> dict[str, Any]:
         ) from error
     if not isinstance(spec, dict):
         raise SpecError(f"{where}: must be a JSON object, is {type(spec).__name__}.")
+    missing = [path for path in needs if not _holds(spec, path)]
+    if missing:
+        raise SpecError(f"{where}: lacks {', '.join(missing)}. Give the spec that the graph gives this job.")
     return spec
+
+
+def _holds(spec: Any, path: str) -> bool:
+    for key in path.split("/"):
+        if not isinstance(spec, dict) or key not in spec:
+            return False
+        spec = spec[key]
+    return True
