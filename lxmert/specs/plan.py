@@ -16,16 +16,10 @@ SCORING_KEYS = ("all_questions", "choices")
 # Sizes of a generated corpus that do not grow with it.
 PER_IMAGE = ("captions", "questions", "sentences", "train_sentences", "train_shards", "directories")
 # What of a task document the examples do not depend on.
-NOT_IN_EXAMPLES = (
-    "head",
-    "loss",
-    "metrics",
-    "predict_on",
-    "select_by",
-    "select_on",
-    "submission",
-    "train_on",
-)
+NOT_IN_EXAMPLES = ("head", "predict_on", "select_on", "submission", "train_on")
+# What of a task document training reads, and what answering does.
+IN_TRAINING = ("task", "head", "train_on", "select_on")
+IN_PREDICTING = ("task", "head", "submission")
 
 
 class Plan(Resolved):
@@ -124,17 +118,11 @@ class Plan(Resolved):
 
     def prepare_spec(self, task: str) -> str:
         """How raw files become examples."""
-        lengths = [
-            run.recipe["max_tokens"]
-            for run in [*self.runs.values(), *self.pretrainings.values()]
-            if run.task == task
-        ]
         return self._text(
             "prepare",
-            seed=True,
             subset=True,
             task=_without(self.tasks[task], *NOT_IN_EXAMPLES),
-            max_tokens=max(lengths, default=20),
+            max_tokens=self._max_tokens(task),
             min_answer_count=self.corpus["min_answer_count"],
         )
 
@@ -154,22 +142,28 @@ class Plan(Resolved):
     def finetune_spec(self, name: str) -> str:
         """A fine-tuning run."""
         run = self.runs[name]
-        task = _without(self.tasks[run.task], "metrics", "submission")
-        more = {"task": task, "vision": run.vision, "init": run.init}
+        more = {"task": self._of_task(run.task, IN_TRAINING), "vision": run.vision, "init": run.init}
         return self._text("finetune", seed=True, subset=True, **self._of_run(run), **more)
 
     def predict_spec(self, name: str) -> str:
         """What answering a split depends on beside the weights."""
         run = self.runs[name]
         parts = self._of_run(run)
-        parts["recipe"] = {key: run.recipe[key] for key in ("evaluate_batch", "max_tokens")}
-        return self._text(
-            "predict", subset=True, **parts, task=_without(self.tasks[run.task], "metrics"), vision=run.vision
-        )
+        parts["recipe"] = {"evaluate_batch": run.recipe["evaluate_batch"]}
+        task = self._of_task(run.task, IN_PREDICTING)
+        return self._text("predict", subset=True, **parts, task=task, vision=run.vision)
 
     def score_spec(self, task: str) -> str:
         """What a score depends on beside its files."""
         return self._text("score", task=_without(self.tasks[task]))
+
+    def _max_tokens(self, task: str) -> int:
+        """The longest text of a task's examples, on which its runs agree."""
+        runs = [*self.runs.values(), *self.pretrainings.values()]
+        return next((int(run.recipe["max_tokens"]) for run in runs if run.task == task), 20)
+
+    def _of_task(self, task: str, names: tuple[str, ...]) -> Document:
+        return {name: self.tasks[task][name] for name in names}
 
     def _of_run(self, run: Run) -> Document:
         return {

@@ -23,6 +23,8 @@ Document = dict[str, Any]
 # LXMERT's runs bear the task's name; those of other systems begin with the system's.
 UNPREFIXED = "lxmert"
 PRETRAIN = "pretrain"
+# What the graph itself calls folders beside those of the runs.
+FOLDERS = ("detector", "report")
 
 
 def run_name(system: str, task: str) -> str:
@@ -80,6 +82,7 @@ class Resolved:
         self.runs = {name: self._run(name, settings) for name, settings in self._run_settings().items()}
         needed = dict.fromkeys(run.system for run in self.runs.values() if run.init == "pretrained")
         self.pretrainings = {run_name(system, PRETRAIN): self._pretraining(system) for system in needed}
+        self._check_shared_examples()
         self._stop_on_mistakes()
 
     @property
@@ -114,13 +117,31 @@ class Resolved:
         for position, name in enumerate(self.config["systems"]):
             self._known(f"systems/{position}", "system", name, systems)
         automatic = self._automatic_names()
+        pretrainings = [run_name(system, PRETRAIN) for system in systems]
+        taken = {*FOLDERS, *document_names("corpus"), *pretrainings}
         for name, settings in self.config["runs"].items():
+            if name in taken:
+                self._complain(f"runs/{name}", "the graph uses this name itself; give the run another one.")
             for key, known in (("task", tasks), ("system", systems)):
                 if key in settings:
                     self._known(f"runs/{name}/{key}", key, settings[key], known)
             if name not in automatic and "task" not in settings:
                 self._complain(
                     f"runs/{name}/task", f"missing; add it, or change one of: {', '.join(automatic)}."
+                )
+
+    def _check_shared_examples(self) -> None:
+        """Runs of one task read the same examples, so their texts end after as many tokens."""
+        runs = [*self.runs.values(), *self.pretrainings.values()]
+        for task in dict.fromkeys(run.task for run in runs):
+            alike = [run for run in runs if run.task == task and type(run.recipe.get("max_tokens")) is int]
+            if len({run.recipe["max_tokens"] for run in alike}) > 1:
+                values = ", ".join(f"{run.name} {run.recipe['max_tokens']}" for run in alike)
+                places = " and ".join(dict.fromkeys(f"overrides/{run.system}/{task}" for run in alike))
+                self._complain(
+                    "runs",
+                    f"runs of task {task} share its examples, so max_tokens must be the same ({values})."
+                    f" Set it in {places}.",
                 )
 
     def _check_overrides(self) -> None:

@@ -144,6 +144,19 @@ class TestJobSpecs:
             read_job_spec(text)
         assert "\n" not in str(caught.value)
 
+    def test_needed_keys_that_are_missing_are_named_together(self, tmp_path):
+        spec = {"task": {"head": "x"}, "subset": None, "recipe": 3}
+        text = json.dumps(spec)
+        assert read_job_spec(text, ["task", "task/head", "subset"]) == spec
+        assert read_job_spec(text, []) == spec
+        path = tmp_path / "spec.json"
+        path.write_text(text)
+        for argument, where in ((text, "--spec"), (f"@{path}", str(path))):
+            with pytest.raises(SpecError) as caught:
+                read_job_spec(argument, needs=("run", "task/head", "task/form", "recipe/loss", "size/hidden"))
+            assert str(caught.value).startswith(f"{where}: lacks run, task/form, recipe/loss, size/hidden. ")
+            assert "\n" not in str(caught.value)
+
     def test_not_a_number_has_no_place(self):
         with pytest.raises(ValueError):
             job_spec_text({"a": float("nan")})
@@ -200,6 +213,23 @@ class TestPlan:
         assert "sizes" not in spec["system"]
         assert plan.pretraining_of("vqa_scratch") is None and plan.pretraining_of("vqa") == "pretrain"
 
+    def test_specs_hold_of_a_task_what_their_job_reads(self):
+        plan = load_plan({})
+        keys = {
+            kind: set(json.loads(text)["task"])
+            for kind, text in (("train", plan.finetune_spec("vqa")), ("predict", plan.predict_spec("vqa")))
+        }
+        assert keys["train"] == {"task", "head", "train_on", "select_on"}
+        assert keys["predict"] == {"task", "head", "submission"}
+        assert set(json.loads(plan.predict_spec("vqa"))["recipe"]) == {"evaluate_batch"}
+        assert not {"head", "train_on", "submission"} & set(json.loads(plan.prepare_spec("vqa"))["task"])
+
+    def test_longer_texts_of_all_runs_of_a_task(self):
+        settings = {"overrides": {"lxmert": {"vqa": {"max_tokens": 30}}}}
+        assert "prepare vqa" in changed(settings)
+        assert json.loads(load_plan(settings).prepare_spec("vqa"))["max_tokens"] == 30
+        assert json.loads(load_plan(settings).prepare_spec("gqa"))["max_tokens"] == 20
+
     def test_specs_hold_nothing_of_hardware_or_prose(self):
         text = json.dumps(every_spec(load_plan({})))
         for word in ("threads", "gpu", "workers", "memory", "runtime"):
@@ -228,7 +258,7 @@ class TestPlan:
     def test_seed_flows(self):
         jobs = changed({"seed": 1})
         assert {"world", "detector", "pretrain pretrain", "finetune vqa_blind"} <= jobs
-        assert not jobs & {"extract", "vocabulary", "predict vqa", "score vqa"}
+        assert not jobs & {"extract", "vocabulary", "prepare vqa", "predict vqa", "score vqa"}
 
     def test_the_world_is_scaled_and_overridden(self):
         world = json.loads(
@@ -312,6 +342,31 @@ class TestMistakes:
         found = complaint(config)
         assert found[0].startswith(line)
         assert len(found) == 1
+
+    @pytest.mark.parametrize("name", ["detector", "report", "sample", "full", "pretrain"])
+    def test_a_run_may_not_bear_a_name_of_the_graph(self, name):
+        line = f"config.yaml: runs/{name}: the graph uses this name itself; give the run another one."
+        assert complaint({"runs": {name: {"task": "vqa"}}}) == [line]
+
+    def test_runs_of_a_task_share_its_examples(self):
+        runs = {
+            "vqa": {"recipe": {"max_tokens": 30}},
+            "gqa_long": {"task": "gqa", "recipe": {"max_tokens": 25}},
+            "nlvr2": {"recipe": {"clip_norm": -1}},
+            "nlvr2_long": {"task": "nlvr2", "recipe": {"max_tokens": "25"}},
+        }
+        lines = complaint({"runs": runs})
+        assert len(lines) == 4
+        assert lines[0].startswith("config.yaml: runs/nlvr2/recipe/clip_norm: ")
+        assert lines[1].startswith("config.yaml: runs/nlvr2_long/recipe/max_tokens: ")
+        assert lines[2:] == [
+            f"config.yaml: runs: runs of task {task} share its examples, so max_tokens must be the same"
+            f" ({values}). Set it in overrides/lxmert/{task}."
+            for task, values in (
+                ("vqa", "vqa 30, vqa_blind 20"),
+                ("gqa", "gqa 20, gqa_blind 20, gqa_long 25"),
+            )
+        ]
 
     @pytest.mark.parametrize(
         ("text", "written"),
