@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from lxmert import __version__
 from lxmert.errors import Interrupted, LxmertError, suggest
+from lxmert.files import explain_os_error
 from lxmert.progress import configure_logging, duration
 
 log = logging.getLogger(__name__)
@@ -69,18 +70,24 @@ def _run(run, args: argparse.Namespace, verb: str) -> int:  # type: ignore[no-un
     try:
         run(args)
     except LxmertError as error:
-        if args.debug:
-            log.exception("%s failed", verb)
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return USER_ERROR
+        return _failed(error, args.debug, verb)
     except Interrupted as error:
         log.info("%s: stopped: %s. Run the same command again to go on.", verb, error)
         return STOPPED
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # the last resort: who opens a file knows better what to say
+        return _failed(explain_os_error(error, error.filename or verb), args.debug, verb)
     log.info("%s: done in %s", verb, duration(time.monotonic() - began))
     return 0
+
+
+def _failed(error: LxmertError, debug: bool, verb: str) -> int:
+    if debug:
+        log.exception("%s failed", verb)
+    print(" ".join(str(error).split()), file=sys.stderr)
+    return USER_ERROR
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,13 +7,17 @@ import glob
 import hashlib
 import json
 import os
+import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lxmert.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
 
 _READ_BYTES = 1 << 20
 # The host is part of the name: on a shared disk only the own host's process numbers mean anything.
@@ -105,6 +109,28 @@ def atomic_write_text(path: str | Path, value: str) -> None:
 def atomic_write_json(path: str | Path, value: Any) -> None:
     """Writes sorted, indented JSON; NaN is refused since no other reader takes it."""
     atomic_write_text(path, json.dumps(value, indent=4, sort_keys=True, allow_nan=False) + "\n")
+
+
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Writes a whole safetensors file or none; tensors may be on any device and of any strides.
+
+    Raises:
+        DataError: the disk is full, or the folder cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    ready = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(ready, str(temporary), metadata=metadata)
+        except SafetensorError as error:  # the library hides the system's error number in its text
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise DataError(f"{path}: cannot be written ({error}); check the disk.") from error
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def sha256_file(path: str | Path) -> str:

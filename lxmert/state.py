@@ -7,6 +7,7 @@ safetensors and the rest as JSON: nothing here can run code when it is read.
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import os
@@ -18,13 +19,15 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from lxmert.errors import DataError
-from lxmert.files import atomic_path, atomic_write_json, make_folder
+from lxmert.files import atomic_path, atomic_write_json, explain_os_error, make_folder, save_tensors
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
 
+# Beginnings of the files that jobs keep in a state folder; the last two are of killed writers.
+_OURS = ("key.json", "state.safetensors", "best.safetensors", "history.jsonl", "part.lmdb", ".tmp", ".nfs")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -34,32 +37,32 @@ class JobState:
     Args:
         folder: where it lives; made if absent.
         key: everything that decides the result: the spec and the fingerprint of each input. A
-            folder with another key is emptied, and the log says what differed.
+            folder with another key is emptied, and the log says what differed; so is one without.
+
+    Raises:
+        DataError: the folder cannot be written, or it holds files that are no unfinished work.
     """
 
     def __init__(self, folder: str | Path, key: dict[str, Any]) -> None:
-        self.folder = make_folder(folder)
+        self.folder = make_folder(Path(folder).absolute())
         self.history_path = self.folder / "history.jsonl"
         self._file = self.folder / "state.safetensors"
         key_path = self.folder / "key.json"
         old = self._read_key(key_path)
-        if old is not None and old != key:
+        if old == key:
+            for leftover in self.folder.glob(".tmp*"):  # of safetensors, killed while it wrote
+                leftover.unlink(missing_ok=True)
+            return
+        if old is not None:
             log.info("%s: %s changed since the unfinished run; starting again", folder, _difference(old, key))
-            self.clear()
-        if old != key:
-            make_folder(folder)
-            atomic_write_json(key_path, key)
+        self._refuse_foreign_files()
+        self.clear()  # without a key, too: nobody knows what is left there
+        make_folder(folder)
+        atomic_write_json(key_path, key)
 
     def save(self, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
         """Replaces the saved state; either the old or the new one survives a kill."""
-        from safetensors.torch import save_file
-
-        with atomic_path(self._file) as temporary:
-            save_file(
-                {name: value.detach().contiguous().cpu() for name, value in tensors.items()},
-                str(temporary),
-                metadata={"meta": json.dumps(meta, sort_keys=True)},
-            )
+        save_tensors(self._file, tensors, {"meta": json.dumps(meta, sort_keys=True)})
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Tensors and meta of the last save, None at a first start.
@@ -85,13 +88,47 @@ class JobState:
         return tensors, meta
 
     def log(self, record: dict[str, Any]) -> None:
-        """Appends one JSON line to the history."""
-        with open(self.history_path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(record, sort_keys=True) + "\n")
+        """Appends one JSON line to the history.
+
+        Raises:
+            DataError: the disk is full, or the folder cannot be written.
+        """
+        line = json.dumps(record, sort_keys=True) + "\n"
+        try:
+            with open(self.history_path, "a", encoding="utf-8") as handle:
+                handle.write(line)
+        except OSError as error:
+            raise explain_os_error(error, self.history_path) from error
 
     def clear(self) -> None:
-        """Removes everything; a job calls it when its outputs stand."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes everything; a job calls it when its outputs stand.
+
+        The folder first gets another name, so that a kill in between leaves no half of a state. What
+        such a kill left under that name goes, too.
+        """
+        gone = f"{self.folder.name}.gone-"
+        self._remove(gone)  # of a killed process that had our number
+        try:
+            self.folder.rename(self.folder.with_name(f"{gone}{os.getpid()}"))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise explain_os_error(error, self.folder) from error
+        self._remove(gone)
+
+    def _remove(self, beginning: str) -> None:
+        for leftover in self.folder.parent.glob(f"{glob.escape(beginning)}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def _refuse_foreign_files(self) -> None:
+        """A mistyped --state must not cost a user the files of some other folder."""
+        names = [item.name for item in self.folder.iterdir() if not item.is_dir()]
+        foreign = sorted(name for name in names if not name.startswith(_OURS))
+        if foreign:
+            raise DataError(
+                f"{self.folder}: holds {foreign[0]}, which is no unfinished work;"
+                " name another folder with --state."
+            )
 
     def _cut_history(self, step: int | None) -> None:
         if step is None or not self.history_path.exists():
@@ -112,10 +149,10 @@ class JobState:
         if not path.exists():
             return None
         try:
-            value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(path.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError):
-            return {}
-        return value
+            return None
+        return value if isinstance(value, dict) else None
 
 
 def _difference(old: Any, new: Any, path: str = "") -> str:
@@ -131,11 +168,13 @@ class StopSignal:
     """Notices TERM, INT and USR1 without interrupting; a loop polls `requested`, saves, and stops.
 
     USR1 is what schedulers send ahead of a wall-time limit. Outside the main thread signals cannot
-    be caught, and `requested` stays False.
+    be caught, and `requested` stays False. The same signal a second time ends the process at once;
+    another one does not, as schedulers send USR1 and later TERM.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self._seen: set[int] = set()
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignal:
@@ -151,7 +190,8 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:  # a second signal means: now
+        if number in self._seen:
             os._exit(128 + number)
+        self._seen.add(number)
         self.requested = True
         log.info("signal %s: saving, then stopping", signal.Signals(number).name)

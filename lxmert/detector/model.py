@@ -18,7 +18,7 @@ from lxmert.detector.documents import DetectorSize, parse_size
 from lxmert.detector.roi_head import RegionHead
 from lxmert.detector.rpn import ProposalGenerator, foreground_scores, propose
 from lxmert.errors import SpecError, WeightsError
-from lxmert.files import atomic_path, explain_os_error
+from lxmert.files import explain_os_error, save_tensors
 
 LAYOUT = "caffe"  # background and "none" first, two-way objectness; see the names in `load_detector`
 
@@ -165,12 +165,8 @@ def count_parameters(model: nn.Module) -> int:
 
 def save_detector(path: str | Path, model: Detector, meta: dict[str, Any]) -> None:
     """Writes weights with their size document and `meta` (vocabulary checksums ...), whole or not at all."""
-    from safetensors.torch import save_file
-
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     document = {**meta, "layout": LAYOUT, "size": asdict(model.size)}
-    with atomic_path(path) as temporary:
-        save_file(tensors, str(temporary), metadata={"meta": json.dumps(document, sort_keys=True)})
+    save_tensors(path, model.state_dict(), {"meta": json.dumps(document, sort_keys=True)})
 
 
 def load_detector(path: str | Path) -> tuple[Detector, dict[str, Any]]:

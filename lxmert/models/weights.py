@@ -16,11 +16,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lxmert.errors import SpecError, WeightsError
-from lxmert.files import atomic_path
+from lxmert.files import save_tensors
 
 _METADATA = "lxmert"
 _THIRDS = {"query": 0, "key": 1, "value": 2}
@@ -288,10 +287,7 @@ def save_weights(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
     Raises:
         DataError: the file cannot be written.
     """
-    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(metadata, sort_keys=True, allow_nan=False)
-    with atomic_path(path) as temporary:
-        save_file(ready, str(temporary), metadata={_METADATA: text})
+    save_tensors(path, tensors, {_METADATA: json.dumps(metadata, sort_keys=True, allow_nan=False)})
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -109,6 +109,40 @@ def test_history_before_the_first_save_starts_again(tmp_path: Path) -> None:
     assert state.load() is None and not state.history_path.exists()
 
 
+@pytest.mark.parametrize("key", [None, "[]", "{", '{"spec": 2}'])
+def test_a_state_without_its_key_is_not_adopted(tmp_path: Path, key: str | None) -> None:
+    torch = pytest.importorskip("torch")
+    state = JobState(tmp_path / "s", {"spec": 1})
+    state.save({"w": torch.zeros(1)}, {"step": 1})
+    state.log({"step": 1})
+    (state.folder / "key.json").unlink()
+    if key is not None:
+        (state.folder / "key.json").write_text(key)
+    again = JobState(tmp_path / "s", {"spec": 1})
+    assert {item.name for item in again.folder.iterdir()} == {"key.json"} and again.load() is None
+    assert json.loads((again.folder / "key.json").read_text()) == {"spec": 1}
+
+
+def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(DataError, match=r"holds thesis\.tex, which is no unfinished work"):
+        JobState(tmp_path, {})
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_clearing_moves_the_state_away_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = JobState(tmp_path / "s", {"spec": 1})
+    removed: list[Path] = []
+    with monkeypatch.context() as patch:  # as if killed while files are being removed
+        patch.setattr("shutil.rmtree", lambda path, ignore_errors: removed.append(path))
+        state.clear()
+    assert [path.name for path in removed] == [f"s.gone-{os.getpid()}"] and removed[0].exists()
+    assert not state.folder.exists()
+    JobState(tmp_path / "s", {"spec": 1}).clear()
+    assert list(tmp_path.iterdir()) == []
+    state.clear()  # nothing there is no error
+
+
 def test_a_damaged_state_says_what_to_do(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     state = JobState(tmp_path / "s", {})
@@ -124,3 +158,16 @@ def test_stop_signal_is_noticed_and_handlers_come_back() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.requested
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(("second", "status"), [("SIGTERM", 128 + 15), ("SIGUSR1", 0)])
+def test_only_the_same_signal_again_ends_at_once(second: str, status: int) -> None:
+    code = (
+        "import os, signal\n"
+        "from lxmert.state import StopSignal\n"
+        "with StopSignal() as stop:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"    os.kill(os.getpid(), signal.{second})\n"
+        "    assert stop.requested\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == status
