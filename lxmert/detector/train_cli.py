@@ -24,6 +24,7 @@ from lxmert.detector.model import (
 )
 from lxmert.detector.train import Trainer, summary
 from lxmert.detector.vg_data import Vocabulary, load_rows, read_vocabulary
+from lxmert.devices import pick_device
 from lxmert.errors import SpecError, WeightsError
 from lxmert.files import atomic_write_json, atomic_write_text, fingerprint
 from lxmert.specs.jobs import read_job_spec
@@ -111,11 +112,14 @@ def weights_meta(spec: dict[str, Any], objects: Vocabulary, attributes: Vocabula
 
 
 def set_up(args: argparse.Namespace) -> torch.device:
-    """Threads and device; products in full float32, as features are compared across machines."""
-    torch.set_num_threads(args.threads)
+    """Threads and device; products in full float32, as features are compared across machines.
+
+    Raises:
+        SpecError: more devices are asked for than are visible.
+    """
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    return torch.device("cuda" if args.gpus else "cpu")
+    return pick_device(args.gpus, args.threads)
 
 
 def _first_weights(size: DetectorSize, recipe: Recipe, seed: int, init: Path | None) -> Detector:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from lxmert.state import JobState
 from lxmert.training.building import build_task_model, describe_model, start_from_pretrained
 from lxmert.training.inference import label_score
 from lxmert.training.loop import Trainer, TrainingJob
-from lxmert.types import Batch
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ def finetune(
         LxmertError: an input does not fit.
         Interrupted: a signal asked to stop; the state is saved.
     """
+    began = time.monotonic()
     recipe, task, seed = spec["recipe"], spec["task"], spec["seed"]
     state = JobState(
         state_folder,
@@ -83,20 +84,26 @@ def finetune(
     if spec["init"] == "pretrained":
         _start(model, inputs, answers)
     model.to(device)
+    loss = task_loss(recipe["loss"]["name"])
     batches = FinetuneBatches(train, len(answers), recipe["global_batch"], seed)
     trainer = Trainer(
         TrainingJob(
             model=model,
-            losses=task_losses(model, recipe["loss"]["name"]),
+            losses=lambda batch: {
+                recipe["loss"]["name"]: loss(model(batch).float(), batch.targets["answer_targets"])
+            },
             weights={},
             batches=batches,
             recipe=recipe,
             seed=seed,
             state=state,
             noise=model.encoder.noise,
-            evaluate=lambda: label_score(model, held_out, len(answers), recipe["evaluate_batch"], device),
+            evaluate=lambda: label_score(
+                model, held_out, len(answers), recipe["evaluate_batch"], device, loss
+            ),
             device=device,
             workers=workers,
+            began=began,
         )
     )
     log.info(
@@ -132,8 +139,8 @@ def _start(model: TaskModel, inputs: FinetuneInputs, answers: list[str]) -> None
     start_from_pretrained(model, tensors, rows, str(inputs.init))
 
 
-def task_losses(model: TaskModel, name: str):  # type: ignore[no-untyped-def]
-    """The loss of a recipe, as a function of a batch with `answer_targets` float32 [B, K].
+def task_loss(name: str) -> Callable[[torch.Tensor, torch.Tensor], Loss]:
+    """The loss of a recipe, as a function of logits and soft targets, both float32 [B, K].
 
     Raises:
         SpecError: no such loss.
@@ -141,12 +148,7 @@ def task_losses(model: TaskModel, name: str):  # type: ignore[no-untyped-def]
     known = {"bce_times_answers": _bce_times_answers, "cross_entropy": _cross_entropy}
     if name not in known:
         raise SpecError(f'recipe/loss/name: unknown loss "{name}".{suggest(name, known)}')
-    function = known[name]
-
-    def losses(batch: Batch) -> dict[str, Loss]:
-        return {name: function(model(batch).float(), batch.targets["answer_targets"])}
-
-    return losses
+    return known[name]
 
 
 def _bce_times_answers(logits: torch.Tensor, targets: torch.Tensor) -> Loss:

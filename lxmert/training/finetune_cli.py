@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 from lxmert.files import atomic_write_json
 from lxmert.specs.jobs import read_job_spec
+
+NEEDS = (
+    *("run", "seed", "system/system", "system/encoder", "size/hidden", "vision", "init"),
+    *("task/head", "task/train_on", "task/select_on", "recipe/loss/name"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,13 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Trains and writes the outputs."""
+    from lxmert.devices import pick_device
     from lxmert.models.weights import model_tensors, save_weights
-    from lxmert.training.devices import pick_device
     from lxmert.training.finetune import FinetuneInputs, finetune
     from lxmert.training.loop import copy_history
 
-    began = time.monotonic()
-    spec = read_job_spec(args.spec)
+    spec = read_job_spec(args.spec, needs=NEEDS)
     inputs = FinetuneInputs(args.features, args.examples, args.vocabulary, args.init, args.pretrain_answers)
     device = pick_device(args.gpus, args.threads)
     trainer, meta = finetune(spec, inputs, args.state, device, args.workers)
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
             "best_step": trainer.best_step,
             "steps": trainer.total_steps,
             "evaluations": trainer.evaluations,
-            "seconds": time.monotonic() - began,
+            "seconds": trainer.seconds(),
         },
     )
     trainer.job.state.clear()

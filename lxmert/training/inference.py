@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
 from lxmert.data.batching import Examples, attention_mask
 from lxmert.models.heads import TaskModel
+from lxmert.objectives import Loss
 from lxmert.training.loop import Evaluation
 
 
@@ -55,9 +56,14 @@ def chunks(examples: Examples, size: int, start: int = 0) -> Iterator[np.ndarray
 
 
 def label_score(
-    model: TaskModel, examples: Examples, answers: int, chunk: int, device: torch.device
+    model: TaskModel,
+    examples: Examples,
+    answers: int,
+    chunk: int,
+    device: torch.device,
+    loss: Callable[[torch.Tensor, torch.Tensor], Loss],
 ) -> Evaluation:
-    """Mean soft score of the answers given: what LXMERT selects its weights by.
+    """Mean soft score of the answers given, what LXMERT selects its weights by; and the mean loss.
 
     Args:
         model: in evaluation mode.
@@ -65,13 +71,15 @@ def label_score(
         answers: number of answers K.
         chunk: examples at a time.
         device: where the model is.
+        loss: of logits and soft targets, both float32 [B, K].
     """
-    total, lost = 0.0, 0.0
+    total, lost, counted = 0.0, 0.0, 0.0
     for rows in chunks(examples, chunk):
         logits = chunk_logits(model, examples, rows, device).float().cpu()
         targets = torch.from_numpy(examples.soft_targets(rows, answers))
         chosen = logits.argmax(dim=1, keepdim=True)
         total += float(targets.gather(1, chosen).double().sum())
-        lost += float(torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum"))
+        part = loss(logits, targets)
+        lost, counted = lost + float(part.sum), counted + float(part.denominator)
     score = total / len(examples)
-    return Evaluation({"score": score, "held_out_loss": lost / len(examples)}, select_by=score)
+    return Evaluation({"score": score, "held_out_loss": lost / max(counted, 1e-12)}, select_by=score)

@@ -12,15 +12,15 @@ import math
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from lxmert.errors import Interrupted, LxmertError
-from lxmert.files import atomic_path
+from lxmert.files import atomic_path, save_tensors
 from lxmert.models.layers import DropoutNoise
 from lxmert.models.weights import load_tensors, model_tensors
 from lxmert.objectives import Loss
@@ -66,6 +66,7 @@ class TrainingJob:
         device: where the model is.
         workers: processes that build batches.
         evaluate_first: also look at the untrained model, so that curves begin at step 0.
+        began: when this attempt began, by the monotonic clock.
     """
 
     model: torch.nn.Module
@@ -80,6 +81,7 @@ class TrainingJob:
     device: torch.device
     workers: int = 0
     evaluate_first: bool = False
+    began: float = field(default_factory=time.monotonic)
 
 
 class Trainer:
@@ -95,9 +97,14 @@ class Trainer:
         self.best: float | None = None
         self.best_step = 0
         self.evaluations: list[dict[str, float]] = []
+        self._earlier_seconds = 0.0
         self._sums: dict[str, float] = {}
         self._counts: dict[str, float] = {}
         self._restore()
+
+    def seconds(self) -> float:
+        """Time spent so far, with earlier attempts up to their last save."""
+        return self._earlier_seconds + time.monotonic() - self.job.began
 
     def run(self) -> None:
         """Trains to the last step.
@@ -108,12 +115,11 @@ class Trainer:
         """
         job, recipe = self.job, self.job.recipe
         progress = Progress(self.total_steps, "steps", "training", start=self.step)
-        saved = window = time.monotonic()
-        window_step = self.step
-        data_seconds, wait = 0.0, time.monotonic()
-        if job.evaluate_first and self.step == 0 and not self.evaluations:
-            self._evaluate()
         with StopSignal() as stop:
+            if job.evaluate_first and self.step == 0 and not self.evaluations:
+                self._evaluate()
+            saved = window = wait = time.monotonic()
+            window_step, data_seconds = self.step, 0.0
             for step, batch in stream(job.batches, self.step, self.total_steps, job.workers):
                 data_seconds += time.monotonic() - wait
                 loss = self._train_step(step, batch)
@@ -124,9 +130,11 @@ class Trainer:
                     self._log_window(self.step - window_step, spent, data_seconds, len(batch))
                     window, window_step, data_seconds = time.monotonic(), self.step, 0.0
                 if self._epoch_ends() and job.evaluate is not None:
+                    began = time.monotonic()
                     self._evaluate()
                     self._save()
-                    saved = window = time.monotonic()
+                    saved = time.monotonic()
+                    window += saved - began  # the window's speed is that of its steps
                 if stop.requested or time.monotonic() - saved >= recipe["save_every_seconds"]:
                     self._save()
                     saved = time.monotonic()
@@ -194,11 +202,7 @@ class Trainer:
         log.info("epoch %.3g/%d: %s", record["epoch"], self.job.recipe["max_epochs"], figures)
         if self.best is None or evaluation.select_by > self.best:  # strictly better, as the reference
             self.best, self.best_step = evaluation.select_by, self.step
-            with atomic_path(self.best_path) as temporary:
-                save_file(
-                    {k: v.contiguous().cpu() for k, v in model_tensors(self.job.model).items()},
-                    str(temporary),
-                )
+            save_tensors(self.best_path, model_tensors(self.job.model))
 
     def load_best(self) -> None:
         """Puts the best weights into the model; the last ones where nothing was evaluated."""
@@ -215,6 +219,7 @@ class Trainer:
                 "best": self.best,
                 "best_step": self.best_step,
                 "evaluations": self.evaluations,
+                "seconds": self.seconds(),
                 "sums": self._sums,
                 "counts": self._counts,
             },
@@ -228,7 +233,7 @@ class Trainer:
         load_tensors(self.job.model, _with_prefix(tensors, "model."), str(self.job.state.folder))
         self.optimizer.load_state_dict(_with_prefix(tensors, "optimizer."))
         self.step, self.best, self.best_step = meta["step"], meta["best"], meta["best_step"]
-        self.evaluations = meta["evaluations"]
+        self.evaluations, self._earlier_seconds = meta["evaluations"], meta["seconds"]
         self._sums, self._counts = meta["sums"], meta["counts"]
         log.info("going on at step %d of %d from %s", self.step, self.total_steps, self.job.state.folder)
 

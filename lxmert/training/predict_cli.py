@@ -8,6 +8,20 @@ from pathlib import Path
 from lxmert.files import sha256_file
 from lxmert.specs.jobs import read_job_spec
 
+NEEDS = (
+    *(
+        "run",
+        "system/system",
+        "system/encoder",
+        "size/hidden",
+        "vision",
+        "task/task",
+        "task/head",
+        "task/submission",
+    ),
+    "recipe/evaluate_batch",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `predict`."""
@@ -24,11 +38,11 @@ def run(args: argparse.Namespace) -> None:
     """Predicts and writes."""
     from lxmert.data.answers import read_answers
     from lxmert.data.columns import Columns
+    from lxmert.devices import pick_device
     from lxmert.tasks.submission import write_submission
-    from lxmert.training.devices import pick_device
     from lxmert.training.predict import predict
 
-    spec = read_job_spec(args.spec)
+    spec = read_job_spec(args.spec, needs=NEEDS)
     device = pick_device(args.gpus, args.threads)
     predicted, state = predict(
         spec, args.features, args.examples, args.split, args.weights, args.state, device

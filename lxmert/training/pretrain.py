@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ def pretrain(
         LxmertError: an input does not fit.
         Interrupted: a signal asked to stop; the state is saved.
     """
+    began = time.monotonic()
     recipe, seed = spec["recipe"], spec["seed"]
     state = JobState(state_folder, {"spec": spec, "inputs": inputs.fingerprints()})
     regions = RegionSource(inputs.features)
@@ -80,6 +82,7 @@ def pretrain(
             device=device,
             workers=workers,
             evaluate_first=True,
+            began=began,
         )
     )
     log.info("%d training sentences, %d steps", len(batches.columns), trainer.total_steps)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 from lxmert.files import atomic_write_json
 from lxmert.specs.jobs import read_job_spec
+
+NEEDS = ("run", "seed", "system/system", "system/encoder", "size", "recipe/objectives")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,13 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Trains and writes the outputs."""
+    from lxmert.devices import pick_device
     from lxmert.models.weights import model_tensors, save_weights
-    from lxmert.training.devices import pick_device
     from lxmert.training.loop import copy_history
     from lxmert.training.pretrain import PretrainInputs, pretrain
 
-    began = time.monotonic()
-    spec = read_job_spec(args.spec)
+    spec = read_job_spec(args.spec, needs=NEEDS)
     inputs = PretrainInputs(args.features, args.train, args.valid, args.answers, args.vocabulary)
     device = pick_device(args.gpus, args.threads)
     trainer, meta = pretrain(spec, inputs, args.state, device, args.workers)
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
             "split": "valid",
             "steps": trainer.total_steps,
             "evaluations": trainer.evaluations,
-            "seconds": time.monotonic() - began,
+            "seconds": trainer.seconds(),
         },
     )
     trainer.job.state.clear()

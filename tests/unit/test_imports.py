@@ -15,6 +15,7 @@ BASE = {"__init__", "errors", "files", "progress", "specs", "state", "types"}
 # anything.
 LAYERS: dict[str, set[str]] = {
     **{name: set() for name in BASE},
+    "devices": set(),
     "world": set(),
     "metrics": set(),
     "assets": set(),

@@ -21,7 +21,7 @@ def pick_device(gpus: int, threads: int) -> torch.device:
     if gpus == 0:
         device = torch.device("cpu")
     elif gpus > 1:
-        raise SpecError(f"--gpus {gpus}: one process trains on one device so far. Ask for 1.")
+        raise SpecError(f"--gpus {gpus}: one process uses one device so far. Ask for 1.")
     elif gpus > torch.cuda.device_count():
         raise SpecError(
             f"--gpus {gpus}: {torch.cuda.device_count()} devices are visible."
