@@ -48,7 +48,7 @@ class RegionSource:
         paths: one store for each image set; the file's stem is the set's name.
 
     Raises:
-        DataError: the stores disagree on the extraction profile or the feature width.
+        DataError: the stores disagree on the extraction profile, the detector or the feature width.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -65,6 +65,11 @@ class RegionSource:
                     f"{store.path}: features are {store.schema.feature_width} wide, but"
                     f" {first.schema.feature_width} in {first.path}. Extract {name} or {first_name} again."
                 )
+        _check_one_detector(list(self._stores.values()))
+        self.profile: dict[str, Any] = {
+            "name": first.schema.profile_name,
+            "version": first.schema.profile.get("version"),
+        }
         self.feature_width: int = first.schema.feature_width
         self.max_boxes: int = max(store.schema.max_boxes for store in self._stores.values())
         self.object_classes: int = first.schema.object_classes
@@ -96,6 +101,13 @@ class RegionSource:
         if missing:
             image_set, _, stem = missing[0].partition("/")
             path = self._stores[image_set].path
+            reason = _quarantined(self._stores[image_set], stem)
+            if reason is not None:
+                raise DataError(
+                    f"{path}: no regions for image {stem}, needed by {source}: extraction quarantined it"
+                    f" ({reason}). Repair the image and extract again, or remove the examples that ask for it"
+                    f" ({len(missing)} of {total} images are missing)."
+                )
             raise DataError(
                 f"{path}: no regions for image {stem}, needed by {source}"
                 f" ({len(missing)} of {total} images are missing). Remove {path} and run: snakemake {path}"
@@ -162,3 +174,29 @@ class RegionSource:
 
 def _profile(store: RegionStore) -> str:
     return f"{store.schema.profile_name} (version {store.schema.profile.get('version', '?')})"
+
+
+def _check_one_detector(stores: Sequence[RegionStore]) -> None:
+    """Imported stores may not say which detector made them; those that do must agree."""
+    stated = [(store, digest) for store in stores if (digest := _detector(store)) is not None]
+    for store, digest in stated[1:]:
+        first, expected = stated[0]
+        if digest != expected:
+            raise DataError(
+                f"{store.path}: made with detector weights {digest[:12]}, but {first.path} with"
+                f" {expected[:12]}. Features of two detectors do not mix; extract one of them again."
+            )
+
+
+def _detector(store: RegionStore) -> str | None:
+    weights = store.provenance.get("weights")
+    digest = weights.get("sha256") if isinstance(weights, dict) else None
+    return digest if isinstance(digest, str) else None
+
+
+def _quarantined(store: RegionStore, stem: str) -> str | None:
+    """Why extraction left an image out; None if it did not."""
+    for entry in store.provenance.get("quarantined", []):
+        if str(entry["id"]) == stem:
+            return str(entry.get("reason", "no reason given"))
+    return None

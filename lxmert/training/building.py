@@ -120,6 +120,7 @@ def describe_model(
         "model": {
             "vocabulary": vocabulary,
             "feature_width": regions.feature_width,
+            "profile": regions.profile,
             "object_classes": regions.object_classes,
             "attribute_classes": regions.attribute_classes,
             "answers": answers,

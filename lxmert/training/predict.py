@@ -25,7 +25,7 @@ from lxmert.training.inference import chunk_logits, chunks
 
 log = logging.getLogger(__name__)
 
-_SAVE_SECONDS = 60.0
+_SAVE_SECONDS = 60.0  # where the recipe does not say
 
 
 def predict(
@@ -53,19 +53,22 @@ def predict(
     regions = RegionSource(features)
     answers = read_answers(answers_file)
     examples = Examples([columns], regions if spec["vision"] else None, regions.feature_width)
-    model = load_task_model(spec, weights, len(answers), device)
+    model = load_task_model(spec, weights, len(answers), regions, device)
 
     saved = state.load()
     found: list[np.ndarray] = [] if saved is None else [saved[0]["predicted"].numpy()]
     done = sum(map(len, found))
+    if done:
+        log.info("going on at example %d of %d from %s", done, len(examples), state.folder)
     progress = Progress(len(examples), "examples", f"predict {split}", start=done)
+    save_seconds = spec["recipe"].get("save_every_seconds", _SAVE_SECONDS)
     last_save = time.monotonic()
     with StopSignal() as stop:
         for rows in chunks(examples, spec["recipe"]["evaluate_batch"], start=done):
             found.append(chunk_logits(model, examples, rows, device).argmax(dim=1).cpu().numpy())
             done += len(rows)
             progress.advance(len(rows))
-            if stop.requested or time.monotonic() - last_save >= _SAVE_SECONDS:
+            if stop.requested or time.monotonic() - last_save >= save_seconds:
                 found = [np.concatenate(found)]
                 state.save({"predicted": torch.from_numpy(found[0])}, {"step": done})
                 last_save = time.monotonic()
@@ -77,14 +80,18 @@ def predict(
     return predicted, state
 
 
-def load_task_model(spec: dict[str, Any], weights: Path, answers: int, device: torch.device) -> TaskModel:
+def load_task_model(
+    spec: dict[str, Any], weights: Path, answers: int, regions: RegionSource, device: torch.device
+) -> TaskModel:
     """A run's model with its weights, ready to answer.
 
     Raises:
-        WeightsError: the weights were trained for another number of answers, or do not fit.
+        WeightsError: the weights were trained for another number of answers or on features of another
+            width or profile, or do not fit.
     """
     tensors, meta = read_weights(weights)
     described = meta["model"]
+    _check_features(described, regions, weights)
     if described["answers"] != answers:
         raise WeightsError(
             f"{weights}: has {described['answers']} answers, but answers.json lists {answers}."
@@ -93,3 +100,20 @@ def load_task_model(spec: dict[str, Any], weights: Path, answers: int, device: t
     model = build_task_model(spec, described["vocabulary"], described["feature_width"], answers)
     load_tensors(model, tensors, str(weights))
     return model.to(device).eval()
+
+
+def _check_features(described: dict[str, Any], regions: RegionSource, weights: Path) -> None:
+    if described["feature_width"] != regions.feature_width:
+        raise WeightsError(
+            f"{weights}: was trained on features {described['feature_width']} wide, but those given are"
+            f" {regions.feature_width} wide. Predict with features of the extraction this run was trained on."
+        )
+    profile = described.get("profile", regions.profile)  # weights from elsewhere do not state it
+    if profile != regions.profile:
+        trained, given = (
+            f"{item['name']} (version {item['version']})" for item in (profile, regions.profile)
+        )
+        raise WeightsError(
+            f"{weights}: was trained on features of extraction profile {trained}, but those given are of"
+            f" {given}. Predict with features of the profile this run was trained on."
+        )
