@@ -199,17 +199,3 @@ def clip_scale(norm: Tensor, max_norm: float | None) -> Tensor | None:
     if max_norm is None:
         return None
     return (max_norm / (norm + 1e-6)).clamp(max=1.0)
-
-
-@torch.no_grad()
-def clip_grad_norm(gradients: Sequence[Tensor], max_norm: float) -> Tensor:
-    """Scale gradients in place to a global norm of at most `max_norm`; returns the norm before.
-
-    :meth:`Optimizer.step` with `grad_scale` does the same without a pass of its own.
-    """
-    norm = global_norm(gradients)
-    scale = clip_scale(norm, max_norm)
-    assert scale is not None
-    if gradients:
-        torch._foreach_mul_(list(gradients), scale)
-    return norm

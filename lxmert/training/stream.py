@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from lxmert.errors import LxmertError
 from lxmert.types import Batch
 
 _PREFETCH = 4
@@ -26,12 +27,19 @@ class _BySteps(Dataset):  # type: ignore[type-arg]
     def __init__(self, batches: StepBatches) -> None:
         self._batches = batches
 
-    def __getitem__(self, step: int) -> Batch:
-        return self._batches.batch(step)
+    def __getitem__(self, step: int) -> Batch | LxmertError:
+        try:
+            return self._batches.batch(step)
+        except LxmertError as error:  # the loader would fold a traceback into its message
+            return error
 
 
 def stream(batches: StepBatches, start: int, stop: int, workers: int) -> Iterator[tuple[int, Batch]]:
-    """Steps start … stop-1 with their batches, in order; workers change the speed and nothing else."""
+    """Steps start … stop-1 with their batches, in order; workers change the speed and nothing else.
+
+    Raises:
+        LxmertError: what building a batch raises, here or in a worker.
+    """
     steps = range(start, stop)
     if workers == 0:
         for step in steps:
@@ -46,7 +54,10 @@ def stream(batches: StepBatches, start: int, stop: int, workers: int) -> Iterato
         worker_init_fn=_one_thread,
         pin_memory=torch.cuda.is_available(),
     )
-    yield from zip(steps, loader, strict=True)
+    for step, batch in zip(steps, loader, strict=True):
+        if isinstance(batch, LxmertError):
+            raise batch
+        yield step, batch
 
 
 def _one_thread(worker: int) -> None:
