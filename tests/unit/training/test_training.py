@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_task import TinyTask
+from tiny_task import IMAGES, TinyTask
 
 from lxmert.data.batching import Examples, FinetuneBatches, PretrainBatches
 from lxmert.data.regions import RegionSource
@@ -21,6 +22,7 @@ from lxmert.errors import DataError, Interrupted, LxmertError, SpecError, Weight
 from lxmert.models.weights import model_tensors, read_weights, save_weights
 from lxmert.training import loop
 from lxmert.training import predict as predict_module
+from lxmert.training import pretrain as pretrain_module
 from lxmert.training.finetune import FinetuneInputs, finetune
 from lxmert.training.inference import chunk_logits
 from lxmert.training.loop import Trainer
@@ -248,3 +250,93 @@ def test_a_changed_spec_starts_again(
     with caplog.at_level("INFO"):
         finetune(tiny.spec(seed=4), inputs_of(tiny), tmp_path, CPU, 0)
     assert "spec/seed changed since the unfinished run; starting again" in caplog.text
+
+
+def test_stores_of_two_extractions_do_not_mix(tiny: TinyTask, tmp_path: Path) -> None:
+    weights = [{"weights": {"sha256": letter * 64}} for letter in "ab"]
+    one = tiny.other_store(tmp_path / "one.lmdb", provenance=weights[0])
+    silent = tiny.other_store(tmp_path / "silent.lmdb")
+    RegionSource([silent, one, *tiny.features])  # an imported store does not say who made it
+    for number, (changes, told) in enumerate(
+        (
+            (
+                {"version": 2},
+                r"other0\.lmdb: made with extraction profile tiny \(version 2\), but .*silent\.lmdb with",
+            ),
+            ({"width": 8}, r"other1\.lmdb: features are 8 wide, but 6 in .*silent\.lmdb"),
+            (
+                {"provenance": weights[1]},
+                r"other2\.lmdb: made with detector weights b{12}, but .*one\.lmdb with a{12}",
+            ),
+        )
+    ):
+        other = tiny.other_store(tmp_path / f"other{number}.lmdb", **changes)
+        with pytest.raises(DataError, match=told):
+            RegionSource([silent, one, other])
+
+
+def test_a_quarantined_image_is_named_with_its_reason(tiny: TinyTask, tmp_path: Path) -> None:
+    listed = [{"id": "i11", "file": "i11.jpg", "reason": "truncated file"}]
+    path = tiny.other_store(tmp_path / "left.lmdb", images=IMAGES - 2, provenance={"quarantined": listed})
+    regions = RegionSource([path])
+    with pytest.raises(
+        DataError, match=r"image i11, .* quarantined it \(truncated file\)\. Repair the image"
+    ):
+        regions.require(["left/i0", "left/i11"], Path("x"))
+    with pytest.raises(DataError, match="image i10, .* run: snakemake"):
+        regions.require(["left/i10", "left/i11"], Path("x"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"version": 2}, r"profile tiny \(version 1\), but .* tiny \(version 2\)"),
+        ({"width": 8}, "6 wide, but .* 8"),
+    ],
+)
+def test_prediction_takes_only_features_of_the_run_s_extraction(
+    tiny: TinyTask, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    spec, weights = tiny.spec(recipe={"max_steps": 1}), tmp_path / "w.safetensors"
+    trainer, meta = finetune(spec, inputs_of(tiny), tmp_path / "state", CPU, 0)
+    save_weights(weights, weights_of(trainer), meta)
+    others = [tiny.other_store(tmp_path / f"{side}.lmdb", **changes) for side in ("left", "right")]
+    with pytest.raises(WeightsError, match=told) as error:
+        predict(spec, others, tiny.folder / "single", "hidden", weights, tmp_path / "predict", CPU)
+    assert str(weights) in str(error.value)
+
+
+class _Damaged:
+    steps_per_epoch = 3
+
+    def batch(self, step: int) -> Batch:
+        raise DataError(f"x.lmdb: record {step} is damaged; extract it again.")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_while_loading_stays_one_line(workers: int) -> None:
+    with pytest.raises(DataError, match=r"^x\.lmdb: record 1 is damaged; extract it again\.$"):
+        list(stream(_Damaged(), 1, 3, workers))
+
+
+def test_evaluations_cost_no_speed_and_attempts_add_up(
+    tiny: TinyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = {"max_epochs": 2, "log_every_steps": 1000}
+    plain = pretrain_module.held_out_losses
+
+    def slow(*args: Any) -> loop.Evaluation:
+        time.sleep(1.0)
+        return plain(*args)
+
+    monkeypatch.setattr(pretrain_module, "held_out_losses", slow)
+    spec = tiny.pretrain_spec(**recipe)
+    trainer, _ = pretrain(spec, pretrain_inputs(tiny), tmp_path, CPU, 0)
+    lines = [json.loads(line) for line in trainer.job.state.history_path.read_text().splitlines()]
+    (window,) = [line for line in lines if "losses" in line]
+    assert len(trainer.evaluations) == 3 and trainer.seconds() > 3.0
+    # The one window holds all steps, but of the three evaluations not even the first.
+    training = trainer.total_steps * 8 / window["examples_per_second"]
+    assert training < trainer.seconds() - 2.0 and window["data_seconds"] * trainer.total_steps < training
+    again, _ = pretrain(spec, pretrain_inputs(tiny), tmp_path, CPU, 0)
+    assert again.seconds() > 3.0 and again.step == trainer.step

@@ -68,8 +68,14 @@ class TinyTask:
         for path in self.features:
             self._store(path, draw)
         for task, pairs in (("single", False), ("pairs", True)):
-            for split, count in (("train", 40), ("more", 11), ("valid", 13), ("hidden", 9)):
-                self._examples(folder / task / f"{split}.safetensors", count, pairs, split != "hidden", draw)
+            for split, count in (("train", 40), ("more", 11), ("valid", 13), ("hidden", 9), ("long", 400)):
+                self._examples(
+                    folder / task / f"{split}.safetensors",
+                    count,
+                    pairs,
+                    split not in ("hidden", "long"),
+                    draw,
+                )
             (folder / task / "answers.json").write_text(json.dumps(["a", "b", "c"]))
         for split, count in (("train", 41), ("valid", 16)):
             self._examples(
@@ -79,11 +85,24 @@ class TinyTask:
             build_answer_table({"vqa": {"a": 5, "b": 4}, "gqa": {"b": 9, "d": 2}}, 1), self.pretrain_answers
         )
 
-    def _store(self, path: Path, draw: np.random.Generator) -> None:
-        schema = StoreSchema(6, "float16", 5, 4, 3, {"profile": "tiny", "version": 1})
+    def other_store(self, path: Path, **changes: Any) -> Path:
+        """Random features of the same images by another extraction."""
+        self._store(path, np.random.default_rng(1), **changes)
+        return path
+
+    def _store(
+        self,
+        path: Path,
+        draw: np.random.Generator,
+        width: int = 6,
+        version: int = 1,
+        provenance: dict[str, Any] | None = None,
+        images: int = IMAGES,
+    ) -> None:
+        schema = StoreSchema(width, "float16", 5, 4, 3, {"profile": "tiny", "version": version})
         path.parent.mkdir(parents=True, exist_ok=True)
         with RegionWriter(path, schema) as writer:
-            for image in range(IMAGES):
+            for image in range(images):
                 count = 5 if path.stem == "left" else 3 + image % 3
                 corners = draw.random((count, 2)) * 40
                 boxes = np.concatenate([corners, corners + 1 + draw.random((count, 2)) * 40], 1)
@@ -92,7 +111,7 @@ class TinyTask:
                     f"i{image}",
                     Regions(
                         boxes.astype(np.float32),
-                        draw.random((count, 6)).astype(np.float16),
+                        draw.random((count, width)).astype(np.float16),
                         draw.integers(0, 4, count),
                         scores[0],
                         draw.integers(0, 3, count),
@@ -102,7 +121,7 @@ class TinyTask:
                         height=90,
                     ),
                 )
-            writer.finish({})
+            writer.finish(provenance or {})
 
     def _examples(
         self,
@@ -158,7 +177,19 @@ class TinyTask:
             "subset": None,
             "system": {"system": "lxmert", "encoder": "lxmert.models.lxmert:LxmertEncoder"},
             "size": SIZE,
-            "task": {"task": "tiny", "head": head, "train_on": ["train", "more"], "select_on": "valid"},
+            "task": {
+                "task": "tiny",
+                "head": head,
+                "train_on": ["train", "more"],
+                "select_on": "valid",
+                "submission": {
+                    "form": "json",
+                    "id": "question_id",
+                    "id_type": "string",
+                    "answer": "answer",
+                    "may_be_empty": True,
+                },
+            },
             "recipe": {**RECIPE, **changes.pop("recipe", {})},
             "vision": True,
             "init": "scratch",
