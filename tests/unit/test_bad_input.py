@@ -14,6 +14,7 @@ from PIL import Image
 from lxmert import cli
 from lxmert.errors import DataError
 from lxmert.files import save_tensors
+from lxmert.progress import configure_logging
 
 WRITERS = {
     "weights": "from lxmert.models.weights import save_weights\n"
@@ -78,6 +79,7 @@ def test_a_forgotten_system_error_is_one_line(
     def run(args: argparse.Namespace) -> None:
         raise error
 
+    configure_logging(False, rank=0)  # onto this test's own stderr
     assert cli._run(run, argparse.Namespace(threads=1, debug=False), "train") == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if " INFO " not in line]
     assert len(lines) == 1 and lines[0].startswith(told)
