@@ -35,7 +35,7 @@ def test_cores_need_not_be_typed(snakemake, writer, tmp_path):
     outcome = snakemake(tmp_path, "extract_nlvr2_features", path=writer)
     assert outcome.status == 0, outcome.text
     assert (tmp_path / "features" / "sample" / "nlvr2_train.lmdb").is_file()
-    assert sum(" extract --spec" in line for line in (tmp_path / "verbs.txt").read_text().splitlines()) == 6
+    assert sum(" extract --spec" in line for line in (tmp_path / "verbs.txt").read_text().splitlines()) == 3
 
 
 def test_no_gpu_unless_a_profile_says_so(snakemake, writer, tmp_path):
