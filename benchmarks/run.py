@@ -1,0 +1,80 @@
+"""Runs every benchmark and writes what they found to `results.md` and `results.json`.
+
+    python benchmarks/run.py [--only bench_inference bench_step ...] [--threads N]
+
+Each benchmark runs in a process of its own, so that its peak memory is its own; within it the candidates
+take turns. Benchmarks not run keep their earlier figures. A benchmark that fails (say, because its
+reference is not installed) is named at the end, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from timing import RESULTS, format_figure, threads_option
+
+HERE = Path(__file__).parent
+TABLE = HERE / "results.md"
+
+
+def main() -> int:
+    """Runs, and returns 1 if a benchmark failed."""
+    known = sorted(path.stem for path in HERE.glob("bench_*.py"))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--only", nargs="+", choices=known, metavar="NAME", help=f"some of {', '.join(known)}"
+    )
+    parser.add_argument("--table", action="store_true", help="only write the table anew")
+    threads_option(parser)
+    args = parser.parse_args()
+    failed = []
+    for name in [] if args.table else args.only or known:
+        print(f"== {name}", flush=True)
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")]),
+            "OMP_NUM_THREADS": str(args.threads),
+        }
+        if subprocess.run([sys.executable, str(HERE / f"{name}.py")], env=environment).returncode:
+            failed.append(name)
+    write_table()
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def write_table() -> None:
+    """Makes `results.md` of `results.json`."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    lines = [
+        "# Benchmarks",
+        "",
+        "Made by `python benchmarks/run.py`: pinned threads, one warm-up round, candidates taking turns in"
+        " one process, ratio of medians (smallest to largest the ranges allow).",
+        "",
+        "| benchmark | what | figure | bar | range | peak memory |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, result in sorted(results.items()):
+        bare = format_figure({**result, "bar": None, "spread": None})
+        bar = "" if result["bar"] is None else format_figure({**result, "figure": result["bar"], "bar": None,
+                                                             "spread": None})  # fmt: skip
+        shown = format_figure({**result, "bar": None})
+        spread = shown.removeprefix(bare).strip(" ()")
+        memory = f"{result['peak_memory_mb']:.0f} MB"
+        lines.append(f"| {name} | {result['claim']} | {bare} | {bar} | {spread} | {memory} |")
+    machines = sorted({result["machine"] for result in results.values()})
+    lines += ["", *(f"Measured on: {machine}." for machine in machines)]
+    for name, result in sorted(results.items()):
+        if result["notes"]:
+            lines += ["", f"**{name}**", ""]
+            lines += [f"* {key}: {value}" for key, value in result["notes"].items()]
+    TABLE.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

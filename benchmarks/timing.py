@@ -1,0 +1,154 @@
+"""How every benchmark here measures: candidates take turns in one process, and only ratios are claimed.
+
+Threads are pinned, each candidate runs once to warm up, and the median of the rest counts. Each round starts
+with another candidate, so that none always follows the same one. A figure goes into `results.json` under its
+benchmark's name with spread, ratio and peak memory; `benchmarks/run.py` makes `results.md` of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).with_name("results.json")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one candidate over the counted rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Timing:
+        """Median and range of some measurements."""
+        return cls(statistics.median(seconds), min(seconds), max(seconds))
+
+
+def threads_option(parser: argparse.ArgumentParser) -> None:
+    """The option every benchmark has."""
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+
+
+def pin(threads: int) -> None:
+    """Fixes PyTorch's threads and keeps the process on as many cores.
+
+    Imports torch; benchmarks of data alone need not call it.
+    """
+    import torch
+
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    torch.set_num_threads(threads)
+
+
+def alternate(
+    candidates: Mapping[str, Callable[[], object]], repeats: int = 5, warmup: int = 1
+) -> dict[str, Timing]:
+    """Runs the candidates in turn, every round starting one further on.
+
+    Args:
+        candidates: what to time, by name.
+        repeats: counted rounds.
+        warmup: rounds before them that do not count.
+    """
+    names = list(candidates)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(warmup + repeats):
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            began = time.perf_counter()
+            candidates[name]()
+            if number >= warmup:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: Timing.of(values) for name, values in seconds.items()}
+
+
+def ratio(timings: Mapping[str, Timing], slower: str, faster: str) -> dict[str, float]:
+    """How many times faster `faster` is: ratio of medians, and the least and most the ranges allow."""
+    ours, theirs = timings[faster], timings[slower]
+    return {
+        "median": theirs.median / ours.median,
+        "low": theirs.low / ours.high,
+        "high": theirs.high / ours.low,
+    }
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def machine() -> str:
+    """Processor and number of cores this process may use."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = lines[0].partition(":")[2].strip() if lines else name
+    return f"{name}, {len(os.sched_getaffinity(0))} cores"
+
+
+def record(
+    benchmark: str,
+    claim: str,
+    figure: float,
+    bar: float | None,
+    unit: str = "x",
+    timings: Mapping[str, Timing] | None = None,
+    spread: Mapping[str, float] | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> None:
+    """Prints one figure and keeps it in `results.json`, in place of an earlier one of the same name.
+
+    Args:
+        benchmark: file stem of the benchmark, a slash and a short name: "bench_store/one_read".
+        claim: what the figure says, one line.
+        figure: the ratio (or share) measured.
+        bar: what it must reach; None for a figure without one.
+        unit: "x" for a ratio, "%" for a share of 1 printed in percent, or a unit.
+        timings: the candidates' seconds.
+        spread: the figure's `low` and `high`, as `ratio` gives them.
+        notes: anything else worth keeping, say {"peak_memory_mb": {...}}.
+    """
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results[benchmark] = {
+        "claim": claim,
+        "figure": figure,
+        "bar": bar,
+        "unit": unit,
+        "seconds": {name: asdict(timing) for name, timing in (timings or {}).items()},
+        "spread": None if spread is None else [spread["low"], spread["high"]],
+        "notes": dict(notes or {}),
+        "peak_memory_mb": peak_memory_mb(),
+        "machine": machine(),
+    }
+    temporary = RESULTS.with_name(f"{RESULTS.name}.tmp-{os.getpid()}")
+    temporary.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
+    os.replace(temporary, RESULTS)
+    print(f"{benchmark}: {format_figure(results[benchmark])}  {claim}", flush=True)
+
+
+def format_figure(result: Mapping[str, Any]) -> str:
+    """A figure with its range and bar, as the tables show it."""
+    percent = result["unit"] == "%"
+
+    def show(value: float) -> str:
+        return f"{value:.2%}" if percent else f"{value:.2f}{result['unit']}"
+
+    text = show(result["figure"])
+    if result["spread"]:
+        text += f" ({show(result['spread'][0])} to {show(result['spread'][1])})"
+    if result["bar"] is not None:
+        text += f", bar {show(result['bar'])}"
+    return text
