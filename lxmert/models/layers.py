@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -21,6 +21,7 @@ from lxmert.errors import SpecError, suggest
 
 MASKED_SCORE = -10000.0  # in float32 exp(-10000) is exactly 0: a masked key weighs nothing
 LAYER_NORM_EPS = 1e-12
+_BLOCK = 8  # batch rows that share one seeding of a device's generator
 INITIAL_STD = 0.02  # made for a width of 768; narrow models learn sooner from more
 
 
@@ -99,9 +100,10 @@ class Embedding(nn.Module):
 class DropoutNoise:
     """The random numbers of all dropouts of one model, drawn from counters.
 
-    A mask depends on (key, forward pass, place in the model) and on nothing else: not on the global
-    generator, not on other masks. So a resumed run repeats an unbroken one, and a layer computed
-    twice (activation checkpointing) sees the same mask twice.
+    A mask depends on (key, forward pass, place in the model, row of the global batch) and on nothing
+    else: not on the global generator, not on other masks. So a resumed run repeats an unbroken one, a
+    layer computed twice (activation checkpointing) sees the same mask twice, and a batch cut in
+    micro-batches or among ranks sees the masks of the whole, as long as its pieces are padded alike.
 
     PyTorch's own dropout spends about 8 ns an element on the CPU, more than the layer it follows at
     small widths. Here one 64-bit draw decides four elements, 0.6 ns each; the rate is therefore rounded
@@ -111,12 +113,19 @@ class DropoutNoise:
     def __init__(self) -> None:
         self.key: tuple[int, ...] = (0,)
         self.passes = 0
+        self.rows: tuple[int, int] | None = None
         self._places = 0
 
-    def begin(self, *key: int) -> None:
-        """Set the key, say (seed, step, micro-batch, rank); the next forward pass is number 0."""
+    def begin(self, *key: int, rows: tuple[int, int] | None = None) -> None:
+        """Set the key, say (seed, step); the next forward pass is number 0.
+
+        Args:
+            key: what the masks depend on.
+            rows: first row and end of the batches to come within the global batch; None: all of it.
+        """
         self.key = tuple(int(part) for part in key)
         self.passes = 0
+        self.rows = rows
 
     def advance(self) -> None:
         """Count one forward pass."""
@@ -127,18 +136,56 @@ class DropoutNoise:
         self._places += 1
         return self._places
 
-    def scaled_mask(self, like: Tensor, rate: float, *place: int) -> Tensor:
-        """0 where dropped, 1 / (1 - rate) elsewhere; shape, dtype and device of `like`."""
+    def scaled_mask(
+        self, like: Tensor, rate: float, *place: int, cuts: Sequence[int] | None = None
+    ) -> Tensor:
+        """0 where dropped, 1 / (1 - rate) elsewhere; shape, dtype and device of `like`.
+
+        Args:
+            like: contiguous in its batch rows: [B, ...], or such tensors one after the other.
+            rate: share to drop.
+            place: where in the model.
+            cuts: sizes along dimension 0 of the tensors that `like` joins; None: it is one.
+        """
+        if cuts is not None:
+            parts = [self.scaled_mask(part, rate, *place, use) for use, part in enumerate(like.split(cuts))]
+            return torch.cat(parts)
         dropped = round(rate * 65536)
         scale = 65536 / (65536 - dropped)
         seed = (*self.key, self.passes, *place)
         if like.device.type != "cpu":
-            generator = torch.Generator(like.device).manual_seed(fold_seed(*seed))
-            return torch.empty_like(like).bernoulli_(1 / scale, generator=generator).mul_(scale)
-        draws = np.random.SFC64(seed).random_raw(-(-like.numel() // 4))
-        bits = torch.from_numpy(draws.view(np.int16))[: like.numel()].view(like.shape)
+            return self.drawn_in_blocks(like, 1 / scale, seed).mul_(scale)
+        start = self._elements_before(like)
+        source = np.random.PCG64(seed)
+        source.advance(start // 4)
+        bits = source.random_raw(-(-(start % 4 + like.numel()) // 4)).view(np.int16)[start % 4 :]
         mask = torch.empty(like.shape, dtype=like.dtype)
-        return torch.ge(bits, dropped - 32768, out=mask).mul_(scale)
+        return torch.ge(
+            torch.from_numpy(bits[: like.numel()]).view(like.shape), dropped - 32768, out=mask
+        ).mul_(scale)
+
+    def drawn_in_blocks(self, like: Tensor, kept: float, seed: tuple[int, ...]) -> Tensor:
+        """1 with probability `kept`, else 0; by the device's generator, seeded for every few batch rows."""
+        first, stop = self.rows or (0, 1)
+        mask = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+        rows = mask.view(stop - first, -1)
+        for block in range(first // _BLOCK, -(-stop // _BLOCK)):
+            generator = torch.Generator(like.device).manual_seed(fold_seed(*seed, block))
+            low, high = max(block * _BLOCK, first), min((block + 1) * _BLOCK, stop)
+            if high - low == _BLOCK:
+                rows[low - first : high - first].bernoulli_(kept, generator=generator)
+            else:
+                whole = torch.empty((_BLOCK, rows.shape[1]), dtype=like.dtype, device=like.device)
+                whole.bernoulli_(kept, generator=generator)
+                rows[low - first : high - first] = whole[low - block * _BLOCK : high - block * _BLOCK]
+        return mask
+
+    def _elements_before(self, like: Tensor) -> int:
+        """How many elements of the global batch's tensor stand before this piece of it."""
+        if self.rows is None:
+            return 0
+        first, stop = self.rows
+        return first * (like.numel() // (stop - first))
 
 
 class Dropout(nn.Module):
@@ -161,11 +208,12 @@ class Dropout(nn.Module):
             return values
         return values * self.noise.scaled_mask(values, self.rate, self.place, use)
 
-    def add_to(self, residual: Tensor, values: Tensor) -> Tensor:
-        """``residual + dropout(values)`` in one pass."""
+    def add_to(self, residual: Tensor, values: Tensor, cuts: Sequence[int] | None = None) -> Tensor:
+        """``residual + dropout(values)`` in one pass; `cuts` as in :meth:`DropoutNoise.scaled_mask`."""
         if not self.active:
             return residual + values
-        return torch.addcmul(residual, values, self.noise.scaled_mask(values, self.rate, self.place, 0))
+        mask = self.noise.scaled_mask(values, self.rate, self.place, 0, cuts=cuts)
+        return torch.addcmul(residual, values, mask)
 
 
 class Attention(nn.Module):
@@ -223,9 +271,12 @@ class Attention(nn.Module):
             )
         return mixed.transpose(1, 2).flatten(2)  # [B, N, H]
 
-    def finish(self, mixed: Tensor, residual: Tensor) -> Tensor:
-        """Output projection, dropout, and the norm of the sum with the query's own stream."""
-        return self.norm(self.output_dropout.add_to(residual, self.output(mixed)))
+    def finish(self, mixed: Tensor, residual: Tensor, cuts: Sequence[int] | None = None) -> Tensor:
+        """Output projection, dropout, and the norm of the sum with the query's own stream.
+
+        Rows of two streams one after the other need the sizes of both, `cuts`.
+        """
+        return self.norm(self.output_dropout.add_to(residual, self.output(mixed), cuts))
 
     def _split_heads(self, part: Tensor) -> Tensor:
         return part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, A, N, D]

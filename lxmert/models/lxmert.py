@@ -160,7 +160,7 @@ class CrossLayer(nn.Module):
             cross.mix(language_query, vision_key, vision_value, region_mask, use=0).flatten(0, 1),
             cross.mix(vision_query, language_key, language_value, text_mask, use=1).flatten(0, 1),
         ]
-        of_language, of_vision = cross.finish(torch.cat(read), rows).split(cuts)
+        of_language, of_vision = cross.finish(torch.cat(read), rows, cuts).split(cuts)
         language = of_language.view_as(language)
         vision = of_vision.view_as(vision)
         language = self.language_feed_forward(self.language_attention(language, text_mask))
