@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "vocabulary": ("lxmert.data.vocabulary_cli", "train a WordPiece vocabulary on raw texts"),
     "prepare": ("lxmert.tasks.prepare_cli", "turn official raw files into examples"),
     "train-detector": ("lxmert.detector.train_cli", "train the bottom-up-attention detector"),
+    "convert-detector": ("lxmert.detector.convert_cli", "published detector weights into ours, and back"),
     "evaluate-detector": ("lxmert.detector.evaluate_cli", "average precision of the detector"),
     "extract": ("lxmert.detector.extract_cli", "region features of one shard of an image set"),
     "merge": ("lxmert.data.merge_cli", "join shards into one region store"),
@@ -36,6 +37,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "finetune": ("lxmert.training.finetune_cli", "fine-tune a system on one task"),
     "predict": ("lxmert.training.predict_cli", "answer a split and write its submission file"),
     "score": ("lxmert.tasks.score_cli", "score a submission file against public labels"),
+    "own-data": ("lxmert.custom.data_cli", "read your own examples: checks, splits, answer coverage"),
+    "own-boxes": ("lxmert.custom.boxes_cli", "your own boxes as the detector reads them"),
     "assets": ("lxmert.assets.cli", "list, plan, fetch, verify or add published files"),
     "report": ("lxmert.report.cli", "tables, curves and example panels as one page"),
 }

@@ -25,7 +25,7 @@ def list_images(folder: Path) -> dict[str, str]:
         DataError: the folder is missing or holds no image, or two files have one id.
     """
     found: dict[str, str] = {}
-    for path in _walk(folder):
+    for path in walk_images(folder):
         image_id = path.name.partition(".")[0]
         relative = path.relative_to(folder).as_posix()
         if image_id in found:
@@ -116,7 +116,12 @@ def read_listing(path: Path) -> dict[str, Any]:
     return listing
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk_images(folder: Path) -> Iterator[Path]:
+    """Every image below a folder, links followed.
+
+    Raises:
+        DataError: the folder is missing or cannot be read.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images. Put the images there, or correct the path.")
 
