@@ -5,6 +5,7 @@ A batch is a function of (examples, seed, step): workers may build any of them i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from lxmert.data.wordpiece import WordPieceTokenizer
 from lxmert.errors import DataError
 from lxmert.types import Batch
 
+log = logging.getLogger(__name__)
+
 
 class Examples:
     """Labelled or unlabelled examples of one task and split (or several, joined), with their regions.
@@ -34,22 +37,29 @@ class Examples:
         paths: columns files; joined in this order.
         regions: where images are read, None for a blind model, which sees one empty region.
         feature_width: width of that empty region.
+        leave_out: whether examples of quarantined images are left out; otherwise they see an empty region.
     """
 
-    def __init__(self, paths: list[Path], regions: RegionSource | None, feature_width: int) -> None:
+    def __init__(
+        self, paths: list[Path], regions: RegionSource | None, feature_width: int, leave_out: bool = False
+    ) -> None:
         self.parts = [Columns(path) for path in paths]
         self.regions, self.feature_width = regions, feature_width
         self.bounds = np.cumsum([0, *(len(part) for part in self.parts)])
+        self._kept: np.ndarray | None = None
         if regions is not None:
-            for path, part in zip(paths, self.parts, strict=True):
-                regions.require(part.strings("images"), path)
+            seen = [
+                _seen(part, regions, path, leave_out) for path, part in zip(paths, self.parts, strict=True)
+            ]
+            if leave_out and not all(part.all() for part in seen):
+                self._kept = np.flatnonzero(np.concatenate(seen))
         if not len(self):
             raise DataError(
                 f"{', '.join(map(str, paths))}: no examples. Raise `subset` or check the annotations."
             )
 
     def __len__(self) -> int:
-        return int(self.bounds[-1])
+        return int(self.bounds[-1]) if self._kept is None else len(self._kept)
 
     @property
     def images_per_example(self) -> int:
@@ -118,14 +128,42 @@ class Examples:
             images = columns.array("image")
             first = images if images.ndim == 1 else images[:, 0]
             rows.append(self.bounds[part] + np.argsort(first, kind="stable"))
-        return np.concatenate(rows)
+        order = np.concatenate(rows)
+        if self._kept is None:
+            return order
+        place = np.full(len(order), -1)
+        place[self._kept] = np.arange(len(self._kept))
+        ordered: np.ndarray = place[order]
+        return ordered[ordered >= 0]
 
     def _located(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Columns, np.ndarray]]:
         """Which of `rows` lie in which file: their positions in `rows`, the file, their rows there."""
+        if self._kept is not None:
+            rows = self._kept[rows]
         located = np.searchsorted(self.bounds, rows, side="right") - 1
         for part in np.unique(located):
             here = np.flatnonzero(located == part)
             yield here, self.parts[part], rows[here] - self.bounds[part]
+
+
+def _seen(columns: Columns, regions: RegionSource, path: Path, leave_out: bool) -> np.ndarray:
+    """Which examples have regions for all their images, bool [N]; the log says what becomes of the others."""
+    names = columns.strings("images")
+    absent = regions.require(names, path)
+    images = columns.array("image").reshape(len(columns), -1)
+    if not absent:
+        return np.ones(len(columns), bool)
+    lacking = np.array([name in absent for name in names], bool)
+    seen: np.ndarray = ~lacking[images].any(axis=1)
+    log.warning(
+        "%s: %d of %d examples %s: %s",
+        path,
+        int((~seen).sum()),
+        len(seen),
+        "are left out" if leave_out else "are answered without their image",
+        regions.describe_absent(absent),
+    )
+    return seen
 
 
 def attention_mask(tokens: np.ndarray) -> np.ndarray:
@@ -182,8 +220,9 @@ class PretrainBatches:
         self._entries = len(vocabulary)
         self._mask_id = vocabulary.token_id("[MASK]")
         self._special_ids = (vocabulary.token_id("[CLS]"), vocabulary.token_id("[SEP]"))
-        regions.require(self.columns.strings("images"), path)
-        count = len(self.columns)
+        # Examples of quarantined images are left out; their sentences still serve as wrong ones.
+        self._kept = np.flatnonzero(_seen(self.columns, regions, path, leave_out=True))
+        count = len(self._kept)
         if not count:
             raise DataError(f"{path}: no examples. Raise `subset` or check the annotations.")
         self.global_batch = min(recipe["global_batch"], count)
@@ -191,7 +230,8 @@ class PretrainBatches:
 
     def batch(self, step: int) -> Batch:
         """The batch of one step."""
-        rows = step_rows(len(self.columns), self.global_batch, step, self.seed, "pretrain", self.purpose)
+        rows = step_rows(len(self._kept), self.global_batch, step, self.seed, "pretrain", self.purpose)
+        rows = self._kept[rows]
         draw = generator(self.seed, "pretrain", self.purpose, "masks", step)
         images = self.columns.array("image")
         sentence_rows, matched = mismatched_rows(rows, images, self.recipe["mismatch_rate"], draw)
@@ -239,7 +279,7 @@ class PretrainBatches:
         regions.features[zeroed] = 0.0
         count = int(replaced.sum())
         images, names = self.columns.array("image"), self.columns.strings("images")
-        donors = [names[int(image)] for image in images[draw.integers(0, len(images), count)]]
+        donors = [names[int(image)] for image in images[self._kept[draw.integers(0, len(self._kept), count)]]]
         regions.features[replaced] = self.regions.random_features(donors, draw.random(count))
         return regions
 

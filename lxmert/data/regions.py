@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,8 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from lxmert.data.halves import copy_features
+from lxmert.data.region_cut import Cut, in_proposal_order, parse_cut
 from lxmert.data.region_store import RegionStore
 from lxmert.errors import DataError
+from lxmert.types import Regions
+
+log = logging.getLogger(__name__)
+
+LABELS = ("object_ids", "object_scores", "attribute_ids", "attribute_scores")
 
 
 @dataclass
@@ -32,6 +40,14 @@ class RegionBatch:
     attribute_ids: np.ndarray | None = None
     attribute_scores: np.ndarray | None = None
 
+    def empty(self, row: int, start: int) -> None:
+        """Makes `start` regions of a row real, and fills the places after them with zeros."""
+        self.region_mask[row, :start] = 1
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None:
+                value[row, start:] = 0
+
     def cut(self, regions: int) -> RegionBatch:
         """The same with `regions` places an image; the others must be empty."""
         shorter: dict[str, Any] = {}
@@ -44,14 +60,20 @@ class RegionBatch:
 class RegionSource:
     """Reads images by key, "image_set/stem", from the stores of their image sets.
 
+    Images that extraction quarantined have no regions; they read as one empty region, which is all that a
+    blind model sees. Who trains leaves their examples out, who answers answers them like that.
+
     Args:
         paths: one store for each image set; the file's stem is the set's name.
+        cut: a cut document (see `lxmert.data.region_cut`); None reads every stored box.
 
     Raises:
-        DataError: the stores disagree on the extraction profile, the detector or the feature width.
+        DataError: the stores disagree on the extraction profile, the detector or the feature width, or
+            cannot serve the cut.
+        SpecError: the cut is none.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], cut: dict[str, Any] | None = None) -> None:
         self._stores = {Path(path).stem: RegionStore(path) for path in paths}
         first_name, first = next(iter(self._stores.items()))
         for name, store in self._stores.items():
@@ -71,12 +93,25 @@ class RegionSource:
             "version": first.schema.profile.get("version"),
         }
         self.feature_width: int = first.schema.feature_width
+        self._cut: Cut | None = parse_cut(cut)
         self.max_boxes: int = max(store.schema.max_boxes for store in self._stores.values())
+        if self._cut is not None:
+            for store in self._stores.values():
+                self._cut.check(store.schema, str(store.path))
+            self.max_boxes = min(self.max_boxes, self._cut.max_boxes)
+            # Weights name what they were trained on; other boxes of the same store are other features.
+            self.profile["name"] = f"{first.schema.profile_name} cut to {self._cut.name}"
+            self._proposal_order = in_proposal_order(first.schema)
+        self._absent: dict[str, str] = {
+            f"{name}/{entry['id']}": str(entry.get("reason", "no reason given"))
+            for name, store in self._stores.items()
+            for entry in store.provenance.get("quarantined", [])
+        }
         self.object_classes: int = first.schema.object_classes
         self.attribute_classes: int = first.schema.attribute_classes
 
-    def require(self, keys: Iterable[str], source: Path) -> None:
-        """Checks that every image has regions.
+    def require(self, keys: Iterable[str], source: Path) -> set[str]:
+        """Checks that every image has regions or was quarantined, and gives the quarantined ones.
 
         Args:
             keys: image keys.
@@ -86,6 +121,7 @@ class RegionSource:
             DataError: some have none; the first is named with its store and the remedy.
         """
         missing: list[str] = []
+        absent: set[str] = set()
         total = 0
         for key in keys:
             total += 1
@@ -96,22 +132,23 @@ class RegionSource:
                     f"{source}: needs image {stem} of image set {image_set}, but the stores given are"
                     f" {', '.join(sorted(self._stores))}. Add the store of {image_set} to --features."
                 )
-            if stem not in store:
+            if key in self._absent:
+                absent.add(key)
+            elif stem not in store:
                 missing.append(key)
         if missing:
             image_set, _, stem = missing[0].partition("/")
             path = self._stores[image_set].path
-            reason = _quarantined(self._stores[image_set], stem)
-            if reason is not None:
-                raise DataError(
-                    f"{path}: no regions for image {stem}, needed by {source}: extraction quarantined it"
-                    f" ({reason}). Repair the image and extract again, or remove the examples that ask for it"
-                    f" ({len(missing)} of {total} images are missing)."
-                )
             raise DataError(
                 f"{path}: no regions for image {stem}, needed by {source}"
                 f" ({len(missing)} of {total} images are missing). Remove {path} and run: snakemake {path}"
             )
+        return absent
+
+    def describe_absent(self, keys: Iterable[str]) -> str:
+        """How many images extraction quarantined, and why the first was: "2 images, first vg/7 (reason)"."""
+        ordered = sorted(keys)
+        return f"{len(ordered)} quarantined images, first {ordered[0]} ({self._absent[ordered[0]]})"
 
     def read(self, keys: Sequence[str], labels: bool = False) -> RegionBatch:
         """Regions of B images.
@@ -130,7 +167,10 @@ class RegionSource:
             batch.object_ids, batch.attribute_ids = np.empty((2, *shape), np.int64)
             batch.object_scores, batch.attribute_scores = np.empty((2, *shape), np.float32)
         longest = 1
-        for store, positions, rows in self._located(keys):
+        for store, positions, rows in self._located(keys, batch):
+            if self._cut is not None:
+                longest = max(longest, self._read_cut(store, positions, rows, batch))
+                continue
             counts = store.read_batch(
                 positions,
                 batch.features,
@@ -145,25 +185,72 @@ class RegionSource:
             longest = max(longest, int(counts.max()))
         return batch if longest == self.max_boxes else batch.cut(longest)
 
+    def _read_cut(
+        self, store: RegionStore, positions: np.ndarray, rows: Sequence[int], batch: RegionBatch
+    ) -> int:
+        """Fills rows of a batch with the boxes that the cut keeps; returns the largest number of them."""
+        longest = 1
+        for row, position in zip(rows, positions.tolist(), strict=True):
+            regions = store.regions_at(position)
+            chosen = self._chosen(store, position, regions)
+            count = len(chosen)
+            copy_features(batch.features[row, :count], regions.features[chosen])
+            size = np.array([regions.width, regions.height] * 2, np.float32)
+            batch.boxes_norm[row, :count] = regions.boxes_px[chosen] / size
+            for name in LABELS:
+                if (target := getattr(batch, name)) is not None:
+                    target[row, :count] = getattr(regions, name)[chosen]
+            batch.empty(row, count)
+            longest = max(longest, count)
+        return longest
+
+    def _chosen(self, store: RegionStore, position: int, regions: Regions) -> np.ndarray:
+        """Rows of an image that the cut keeps."""
+        assert self._cut is not None
+        try:
+            return self._cut.rows(regions.selection_scores, self._proposal_order)
+        except ValueError as error:
+            raise DataError(
+                f"{store.path}: image {store.ids[position]} {error}; read it without a cut, or extract again."
+            ) from error
+
     def random_features(self, keys: Sequence[str], lots: np.ndarray) -> np.ndarray:
-        """One region feature from each of some images: float32 [n, F].
+        """One region feature from each of some images: float32 [n, F]; zeros where an image has none.
 
         Args:
             keys: n image keys.
             lots: float [n] in [0, 1), which region to take.
         """
-        out = np.empty((len(keys), self.feature_width), np.float32)
-        for position, (key, lot) in enumerate(zip(keys, lots, strict=True)):
+        out = np.zeros((len(keys), self.feature_width), np.float32)
+        for place, (key, lot) in enumerate(zip(keys, lots, strict=True)):
+            if key in self._absent:
+                continue
             image_set, _, stem = key.partition("/")
-            features = self._stores[image_set].regions(stem).features
-            out[position] = features[int(lot * len(features))] if len(features) else 0.0
+            store = self._stores[image_set]
+            if self._cut is None:
+                features = store.regions(stem).features
+            else:
+                position = int(store.positions([stem])[0])
+                regions = store.regions_at(position)
+                features = regions.features[self._chosen(store, position, regions)]
+            if len(features):
+                out[place] = features[int(lot * len(features))]
         return out
 
-    def _located(self, keys: Sequence[str]) -> Iterator[tuple[RegionStore, np.ndarray, list[int]]]:
-        """Each store that is needed, the positions of its images, and their rows in the batch."""
+    def _located(
+        self, keys: Sequence[str], batch: RegionBatch
+    ) -> Iterator[tuple[RegionStore, np.ndarray, list[int]]]:
+        """Each store that is needed, the positions of its images, and their rows in the batch.
+
+        Rows of quarantined images are filled with one empty region.
+        """
         rows: dict[str, list[int]] = {}
         stems: dict[str, list[str]] = {}
         for row, key in enumerate(keys):
+            if key in self._absent:
+                batch.empty(row, 0)
+                batch.region_mask[row, 0] = 1
+                continue
             image_set, _, stem = key.partition("/")
             rows.setdefault(image_set, []).append(row)
             stems.setdefault(image_set, []).append(stem)
@@ -192,11 +279,3 @@ def _detector(store: RegionStore) -> str | None:
     weights = store.provenance.get("weights")
     digest = weights.get("sha256") if isinstance(weights, dict) else None
     return digest if isinstance(digest, str) else None
-
-
-def _quarantined(store: RegionStore, stem: str) -> str | None:
-    """Why extraction left an image out; None if it did not."""
-    for entry in store.provenance.get("quarantined", []):
-        if str(entry["id"]) == stem:
-            return str(entry.get("reason", "no reason given"))
-    return None

@@ -73,10 +73,10 @@ def finetune(
         state_folder,
         {"spec": spec, "inputs": inputs.fingerprints([*task["train_on"], task["select_on"]])},
     )
-    regions = RegionSource(inputs.features)
+    regions = RegionSource(inputs.features, recipe.get("cut"))
     seen = regions if spec["vision"] else None
     answers = read_answers(inputs.examples / "answers.json")
-    train = Examples([inputs.split(name) for name in task["train_on"]], seen, regions.feature_width)
+    train = Examples([inputs.split(name) for name in task["train_on"]], seen, regions.feature_width, True)
     held_out = Examples([inputs.split(task["select_on"])], seen, regions.feature_width)
     vocabulary = read_vocabulary(inputs.vocabulary)
 

@@ -50,7 +50,7 @@ def predict(
         state_folder,
         {"spec": spec, "split": split, "inputs": {str(path): fingerprint(path) for path in inputs}},
     )
-    regions = RegionSource(features)
+    regions = RegionSource(features, spec["recipe"].get("cut"))
     answers = read_answers(answers_file)
     examples = Examples([columns], regions if spec["vision"] else None, regions.feature_width)
     model = load_task_model(spec, weights, len(answers), regions, device)

@@ -60,7 +60,7 @@ def pretrain(
     began = time.monotonic()
     recipe, seed = spec["recipe"], spec["seed"]
     state = JobState(state_folder, {"spec": spec, "inputs": inputs.fingerprints()})
-    regions = RegionSource(inputs.features)
+    regions = RegionSource(inputs.features, recipe.get("cut"))
     table = read_answer_table(inputs.answers)
     vocabulary = read_vocabulary(inputs.vocabulary)
     model = build_pretraining_model(spec, len(vocabulary), regions, len(table)).to(device)

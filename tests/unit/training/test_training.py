@@ -275,16 +275,40 @@ def test_stores_of_two_extractions_do_not_mix(tiny: TinyTask, tmp_path: Path) ->
             RegionSource([silent, one, other])
 
 
-def test_a_quarantined_image_is_named_with_its_reason(tiny: TinyTask, tmp_path: Path) -> None:
+def test_examples_of_quarantined_images_are_left_out_of_training_and_answered_blind(
+    tiny: TinyTask, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     listed = [{"id": "i11", "file": "i11.jpg", "reason": "truncated file"}]
-    path = tiny.other_store(tmp_path / "left.lmdb", images=IMAGES - 2, provenance={"quarantined": listed})
-    regions = RegionSource([path])
-    with pytest.raises(
-        DataError, match=r"image i11, .* quarantined it \(truncated file\)\. Repair the image"
-    ):
-        regions.require(["left/i0", "left/i11"], Path("x"))
-    with pytest.raises(DataError, match="image i10, .* run: snakemake"):
-        regions.require(["left/i10", "left/i11"], Path("x"))
+    path = tiny.other_store(tmp_path / "left.lmdb", images=IMAGES - 1, provenance={"quarantined": listed})
+    regions = RegionSource([path, tiny.features[1]])
+    with pytest.raises(DataError, match="image i12, .* run: snakemake"):
+        regions.require(["left/i12", "left/i11"], Path("x"))
+    columns = tiny.folder / "pairs" / "train.safetensors"
+    kept = Examples([columns], regions, regions.feature_width, leave_out=True)
+    every = Examples([columns], regions, regions.feature_width)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    lacking = (every.image_keys(np.arange(40)) == "left/i11").any(axis=1)
+    assert 0 < lacking.sum() == len(every) - len(kept)
+    assert f"{lacking.sum()} of 40 examples are left out: 1 quarantined images, first left/i11" in told[0]
+    assert "are answered without their image" in told[1] and "truncated file" in told[1]
+    assert (kept.image_keys(np.arange(len(kept))) == every.image_keys(np.flatnonzero(~lacking))).all()
+    assert sorted(kept.by_image()) == list(range(len(kept)))
+    np.testing.assert_array_equal(
+        kept.tokens(kept.by_image()), every.tokens(every.by_image()[~lacking[every.by_image()]])
+    )
+    read = every.read_regions(["left/i11", "right/i0"])
+    assert read.region_mask[0].tolist()[:2] == [1, 0] and not read.features[0].any()
+    assert not regions.random_features(["left/i11"], np.array([0.5])).any()
+    batches = PretrainBatches(
+        tiny.folder / "pretrain" / "train.safetensors",
+        regions,
+        tiny.pretrain_spec()["recipe"],
+        read_vocabulary(tiny.vocabulary),
+        3,
+    )
+    for step in range(10):
+        batch = batches.batch(step)
+        assert batch.region_mask is None or (batch.region_mask.sum(dim=1) > 1).all()
 
 
 @pytest.mark.parametrize(
