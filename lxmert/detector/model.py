@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,6 +53,16 @@ class Detector(nn.Module):
         self.backbone = Backbone(size)
         self.proposal_generator = ProposalGenerator(size)
         self.roi_heads = RegionHead(size)
+        self.bbox_divisors: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+
+    def apply_meta(self, meta: dict[str, Any]) -> None:
+        """Takes from the metadata of converted weights what their rows mean.
+
+        `cell_anchors` (inclusive corners, or none for Caffe's) and `bbox_divisors`.
+        """
+        cells = meta.get("cell_anchors")
+        self.proposal_generator.cells = None if cells is None else np.array(cells, np.float32).reshape(-1, 4)
+        self.bbox_divisors = tuple(map(float, meta.get("bbox_divisors") or (1.0, 1.0, 1.0, 1.0)))
 
     @torch.no_grad()
     def proposals(
@@ -85,6 +96,7 @@ class Detector(nn.Module):
     def regress(self, features: Tensor, boxes: Tensor) -> Tensor:
         """Class-specific boxes float32 [R, objects + 1, 4]; never used for stored regions."""
         deltas = self.roi_heads.box_predictor.bbox_pred(features).view(len(boxes), -1, 4)
+        deltas = deltas / deltas.new_tensor(self.bbox_divisors)
         return decode_boxes(boxes[:, None, :].expand_as(deltas), deltas)
 
     def learn_norms(self, learning: bool) -> None:
@@ -165,7 +177,14 @@ def count_parameters(model: nn.Module) -> int:
 
 def save_detector(path: str | Path, model: Detector, meta: dict[str, Any]) -> None:
     """Writes weights with their size document and `meta` (vocabulary checksums ...), whole or not at all."""
-    document = {**meta, "layout": LAYOUT, "size": asdict(model.size)}
+    cells = model.proposal_generator.cells
+    document = {
+        **meta,
+        "layout": LAYOUT,
+        "size": asdict(model.size),
+        "cell_anchors": None if cells is None else cells.astype(float).tolist(),
+        "bbox_divisors": list(model.bbox_divisors),
+    }
     save_tensors(path, model.state_dict(), {"meta": json.dumps(document, sort_keys=True)})
 
 
@@ -203,4 +222,5 @@ def load_detector(path: str | Path) -> tuple[Detector, dict[str, Any]]:
                 f"{path}: {name} is {list(tensors[name].shape)}, should be {list(shape)}; convert it again."
             )
     model.load_state_dict(tensors, assign=True)
+    model.apply_meta(meta)
     return model.requires_grad_(False).eval(), meta

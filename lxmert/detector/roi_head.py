@@ -17,16 +17,23 @@ class RegionPredictor(nn.Module):
     def __init__(self, size: DetectorSize) -> None:
         super().__init__()
         width, objects, attributes = size.head.channels, size.classes.objects, size.classes.attributes
-        assert objects and attributes, "class counts come from the vocabularies"
+        assert objects and attributes is not None, "class counts come from the vocabularies"
         embedding, hidden = size.predictor.embedding, size.predictor.attribute_hidden
         self.cls_score = nn.Linear(width, objects + 1)  # background is class 0
         self.bbox_pred = nn.Linear(width, 4 * (objects + 1))
-        self.cls_embedding = nn.Embedding(objects + 1, embedding)
-        self.fc_attr = nn.Linear(width + embedding, hidden)
-        self.attr_score = nn.Linear(hidden, attributes + 1)  # "none" is attribute 0
+        self.has_attributes = attributes > 0  # one of the published files has no attribute layers
+        if self.has_attributes:
+            self.cls_embedding = nn.Embedding(objects + 1, embedding)
+            self.fc_attr = nn.Linear(width + embedding, hidden)
+            self.attr_score = nn.Linear(hidden, attributes + 1)  # "none" is attribute 0
 
     def attributes(self, features: Tensor, classes: Tensor) -> Tensor:
-        """Attribute logits [R, attributes + 1] of features [R, F] given a class each (background allowed)."""
+        """Attribute logits [R, attributes + 1] of features [R, F] given a class each (background allowed).
+
+        Without attribute layers: zeros [R, 1], "none" alone.
+        """
+        if not self.has_attributes:
+            return features.new_zeros(len(features), 1)
         x = torch.cat([features, self.cls_embedding(classes)], 1)
         return self.attr_score(F.relu(self.fc_attr(x)))
 

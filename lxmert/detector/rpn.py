@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,6 +43,8 @@ class ProposalGenerator(nn.Module):
         super().__init__()
         self.size = size
         self.rpn_head = ProposalHead(size)
+        # Inclusive corners [A, 4] of the first cell, for weights that were made for other anchors.
+        self.cells: np.ndarray | None = None
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """See `ProposalHead.forward`."""
@@ -50,6 +53,9 @@ class ProposalGenerator(nn.Module):
     def anchors(self, features: Tensor) -> Tensor:
         """Anchors float32 [h*w*A, 4] in blob pixels for a feature map [B, C, h, w]."""
         rpn, (height, width) = self.size.rpn, features.shape[-2:]
+        if self.cells is not None:
+            grid = grid_anchors(self.cells, self.size.stride, height, width)
+            return torch.from_numpy(grid).to(features.device)
         return _anchors(self.size.stride, rpn.anchor_ratios, rpn.anchor_scales, height, width).to(
             features.device
         )

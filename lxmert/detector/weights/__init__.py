@@ -1,0 +1,1 @@
+"""Published detector weights: read without their frameworks, and written for them again."""
