@@ -20,7 +20,7 @@ BRANCHES = {
     "features": ("download", "extract"),
     "weights": ("download", "pretrain"),
     "detector": ("download", "train"),
-    "annotations": ("official", "lxmert"),
+    "annotations": ("rebuild", "published"),
 }
 DEFAULT_BRANCHES = {name: choices[0] for name, choices in BRANCHES.items()}
 ARCHIVES = ("zip", "tar")
@@ -81,7 +81,7 @@ class Asset:
     derived: tuple[Mapping[str, str], ...] = ()
     accepts: tuple[str, ...] = ()
     retired: tuple[Mapping[str, str], ...] = ()
-    needed_by: tuple[str, ...] = ()
+    needed_by: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     only_if: Mapping[str, str] = field(default_factory=dict)
     otherwise: str | None = None
 
@@ -121,8 +121,9 @@ class Asset:
 
     def needed_for(self, targets: Iterable[str], branches: Mapping[str, str]) -> bool:
         """Whether these targets read it in these branches."""
-        chosen = all(branches[name] == choice for name, choice in self.only_if.items())
-        return chosen and bool(set(self.needed_by) & set(targets))
+        return _holds(self.only_if, branches) and any(
+            target in targets and _holds(condition, branches) for target, condition in self.needed_by.items()
+        )
 
 
 class Catalogue:
@@ -141,6 +142,20 @@ class Catalogue:
         if name not in self.assets:
             raise SpecError(f"{name}: unknown asset.{suggest(name, self.assets)}")
         return self.assets[name]
+
+    def providers(self, place: str) -> list[Asset]:
+        """The assets that give a file, or what lies in a folder, for example both parts of `raw/vg`.
+
+        Raises:
+            SpecError: none does.
+        """
+        folder = f"{place}/"
+        found = [
+            asset
+            for asset in self.assets.values()
+            if any(member.pattern and f"{member.place}/".startswith(folder) for member in asset.members)
+        ]
+        return found or [self.producer(place)]
 
     def producer(self, place: str) -> Asset:
         """The asset that gives a file, for example `raw/vqa/minival_ids.json`.
@@ -165,6 +180,10 @@ class Catalogue:
         """Assets that targets read, those of earlier stages included."""
         wanted = expand_targets(targets, branches)
         return [asset for asset in self.assets.values() if asset.needed_for(wanted, branches)]
+
+
+def _holds(condition: Mapping[str, str], branches: Mapping[str, str]) -> bool:
+    return all(branches[name] == choice for name, choice in condition.items())
 
 
 def expand_targets(targets: Iterable[str], branches: Mapping[str, str]) -> list[str]:
@@ -241,8 +260,10 @@ def _asset(entry: dict[str, Any], catalogue: str, where: str) -> Asset:
         if derived["of"] not in known:
             raise SpecError(f"{place}/derived: {derived['of']} is not a place of this asset.")
     mirrors = tuple({"url": item} if isinstance(item, str) else item for item in entry.pop("mirrors"))
-    for key in ("derived", "accepts", "retired", "needed_by"):
+    for key in ("derived", "accepts", "retired"):
         entry[key] = tuple(entry[key])
+    if isinstance(entry["needed_by"], list):
+        entry["needed_by"] = {target: {} for target in entry["needed_by"]}
     return Asset(catalogue=catalogue, format=kind, members=members, mirrors=mirrors, **entry)
 
 

@@ -60,6 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--for", dest="targets", nargs="+", metavar="TARGET", default=[], help="fetch: targets"
     )
     parser.add_argument(
+        "--out-receipt",
+        type=Path,
+        help="fetch: one asset, of which what you put in place is used as it is; write what there is of it",
+    )
+    parser.add_argument(
+        "--places", nargs="+", default=[], metavar="PLACE", help="with --out-receipt: what is read of it"
+    )
+    parser.add_argument(
         "--everything", action="store_true", help="fetch: unpack what is left out by default too"
     )
     parser.add_argument("--id", help="add: the asset it is, if its name does not tell")
@@ -77,6 +85,8 @@ def run(args: argparse.Namespace) -> None:
         print(_listing(catalogue, places, args.json))
     elif args.action == "plan":
         print(_plan(catalogue, places, settings, args.names or ["vqa", "gqa", "nlvr2"], branches, args.json))
+    elif args.action == "fetch" and args.out_receipt:
+        _fetch_for_graph(args, catalogue, places, settings)
     elif args.action == "fetch":
         _fetch(
             _chosen(catalogue, args.names, args.targets, branches, places), places, settings, args.everything
@@ -87,12 +97,20 @@ def run(args: argparse.Namespace) -> None:
         _add(args, catalogue, places, settings)
 
 
+# The graph's `assets` as JSON. No parameter of its jobs: another mirror makes nothing run again.
+SETTINGS_VARIABLE = "LXMERT_ASSETS"
+
+
 def _settings(args: argparse.Namespace) -> Settings:
-    if args.settings is not None:
+    text = args.settings
+    where = "--settings" if text is not None else SETTINGS_VARIABLE
+    if text is None and not args.config:
+        text = os.environ.get(SETTINGS_VARIABLE)
+    if text is not None:
         try:
-            value, where = json.loads(args.settings), "--settings"
+            value = json.loads(text)
         except json.JSONDecodeError as error:
-            raise SpecError(f"--settings: not valid JSON: {error}. Write {{}} for the defaults.") from error
+            raise SpecError(f"{where}: not valid JSON: {error}. Write {{}} for the defaults.") from error
     else:
         path = args.config or args.root / "config.yaml"
         if args.config and not path.is_file():
@@ -153,7 +171,7 @@ def _size(row: dict[str, Any]) -> str:
 
 def _totals(catalogue: Catalogue, rows: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
     states = {row["id"]: row["state"] for row in rows}
-    from_raw = {"features": "extract", "weights": "pretrain", "detector": "train", "annotations": "official"}
+    from_raw = {"features": "extract", "weights": "pretrain", "detector": "train", "annotations": "rebuild"}
     for branches in (DEFAULT_BRANCHES, from_raw):
         words = ", ".join(f"{name}: {branches[name]}" for name in ("features", "weights", "detector"))
         if branches is DEFAULT_BRANCHES:
@@ -276,6 +294,21 @@ def _fetch(assets: list[Asset], places: Places, settings: Settings, everything: 
     if failed:
         head = f"{len(failed)} of {len(assets)} assets were not fetched: " if len(assets) > 1 else ""
         raise DownloadError(head + " ".join(failed))
+
+
+def _fetch_for_graph(
+    args: argparse.Namespace, catalogue: Catalogue, places: Places, settings: Settings
+) -> None:
+    from lxmert.assets.fetch import fetch
+    from lxmert.assets.receipt import is_brought, write_receipt
+
+    if len(args.names) != 1:
+        raise SpecError("assets fetch --out-receipt: one asset at a time. Name it.")
+    asset = catalogue[args.names[0]]
+    if not is_brought(asset, places, args.places):
+        with StopSignal() as signal:
+            fetch(asset, places, settings, stopped=lambda: signal.requested, keep_own=True)
+    write_receipt(asset, places, args.out_receipt)
 
 
 # verify and add

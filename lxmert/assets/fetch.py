@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from lxmert.assets import archives
 from lxmert.assets.accepting import Accepted, accept, expectation, install, move, staging_folder
 from lxmert.assets.catalogue import Asset
-from lxmert.assets.inventory import derive, slots, state
+from lxmert.assets.inventory import Slot, derive, own_slots, slots, state_of
 from lxmert.assets.lock import Lock, Record
 from lxmert.assets.meter import Meter, gigabytes
 from lxmert.assets.mirrors import Source, hint, sources
@@ -43,6 +43,7 @@ def fetch(
     stopped: Callable[[], bool] = lambda: False,
     on_request: bool = False,
     sleep: Callable[[float], None] | None = None,
+    keep_own: bool = False,
 ) -> list[Path]:
     """Brings an asset to its places; asks nobody if it is there and recorded.
 
@@ -54,6 +55,7 @@ def fetch(
         stopped: polled between bytes; True stops, keeping what came.
         on_request: also unpack what is left out by default.
         sleep: waits between attempts, if not the clock.
+        keep_own: take what a person put in a place as it is, and fetch what else is missing.
 
     Returns:
         The files and folders of the asset.
@@ -64,7 +66,10 @@ def fetch(
         Interrupted: `stopped` said so.
     """
     with alone(guard_file(places, asset), asset.id):
-        _Fetch(asset, places, settings, patience or Patience(), stopped, on_request, sleep).run()
+        job = _Fetch(asset, places, settings, patience or Patience(), stopped, on_request, sleep)
+        if keep_own:
+            job.leave_own()
+        job.run()
     return [slot.path for slot in slots(asset, places, on_request)]
 
 
@@ -90,9 +95,42 @@ class _Fetch:
         self.part = Part(self.final)
         self.failures: list[str] = []
 
+    def leave_own(self) -> None:
+        """Takes what a person put in a place as it is: it is neither fetched nor overwritten."""
+        record = self.lock.record(self.asset.id)
+        self._refuse_replaced(record or {})
+        own = own_slots(self.slots, record)
+        for slot in own:
+            log.info("%s: %s is yours and is used as it is", self.asset.id, self.places.shown(slot.path))
+            if self._differs(slot):
+                log.warning(
+                    "%s: %s is not the published file: its checksum differs",
+                    self.asset.id,
+                    self.places.shown(slot.path),
+                )
+        self.slots = [slot for slot in self.slots if slot not in own]
+
+    def _refuse_replaced(self, record: Record) -> None:
+        for slot in self.slots:
+            known = record.get("places", {}).get(slot.place)
+            # A folder may be half filled because an earlier run was killed.
+            if known and not slot.is_folder and slot.is_there() and not slot.has_size_of(known):
+                shown = self.places.shown(slot.path)
+                raise DownloadError(
+                    f"{shown}: is not what {self.lock.path} recorded of {self.asset.id}"
+                    f" ({known['bytes']} bytes)."
+                    f" Remove it to have it fetched again; if it is yours and right, remove"
+                    f' "{self.asset.id}" from {self.lock.path}.'
+                )
+
+    def _differs(self, slot: Slot) -> bool:
+        """Whether a place holds something else than the file whose checksum was published."""
+        published = self.asset.sha256 if slot.place == self.asset.place else None
+        return published is not None and sha256_file(slot.path) != published
+
     def run(self) -> None:
         record = self.lock.record(self.asset.id)
-        now = state(self.asset, self.places, record, self.on_request)
+        now = state_of(self.slots, record)
         if now == "unrecorded" and self._adopt():
             now = "ready"
         if now != "ready":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,11 @@ def slots(asset: Asset, places: Places, on_request: bool = False) -> list[Slot]:
 
 def state(asset: Asset, places: Places, record: Record | None, on_request: bool = False) -> str:
     """`ready`, `missing`, `partial` (some of it is gone or has another size) or `unrecorded`."""
-    found = slots(asset, places, on_request)
+    return state_of(slots(asset, places, on_request), record)
+
+
+def state_of(found: Sequence[Slot], record: Record | None) -> str:
+    """The same of some places of an asset."""
     recorded = (record or {}).get("places", {})
     fits = [slot.place in recorded and slot.has_size_of(recorded[slot.place]) for slot in found]
     if all(fits):
@@ -80,6 +84,12 @@ def state(asset: Asset, places: Places, record: Record | None, on_request: bool 
     if not any(slot.is_there() for slot in found):
         return "missing"
     return "partial" if any(slot.place in recorded for slot in found) else "unrecorded"
+
+
+def own_slots(found: Iterable[Slot], record: Record | None) -> list[Slot]:
+    """Places that a person filled: something is there, and nobody recorded it."""
+    recorded = (record or {}).get("places", {})
+    return [slot for slot in found if slot.place not in recorded and slot.is_there()]
 
 
 def derive(asset: Asset, places: Places) -> None:

@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `list-images`."""
     parser.add_argument("--image-set", required=True, help="its name, for example mscoco_val2014")
-    parser.add_argument(
-        "--folder", required=True, type=Path, help="where its images lie, sub-folders included"
-    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--folder", type=Path, help="where its images lie, sub-folders included")
+    source.add_argument("--store", type=Path, help="a region store of them, where the images are not here")
     parser.add_argument(
         "--only-gqa", type=Path, help="keep the images that this GQA question file asks about"
     )
@@ -27,5 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Writes the listing."""
     only = gqa_image_ids(args.only_gqa) if args.only_gqa else None
-    number = write_listing(args.image_set, args.folder, only, args.subset, args.out)
-    log.info("%s: %d images in %s", args.image_set, number, args.folder)
+    if args.store:
+        from lxmert.data.store_listing import write_store_listing  # lmdb, which a folder does without
+
+        number = write_store_listing(args.image_set, args.store, only, args.subset, args.out)
+    else:
+        number = write_listing(args.image_set, args.folder, only, args.subset, args.out)
+    log.info("%s: %d images in %s", args.image_set, number, args.store or args.folder)

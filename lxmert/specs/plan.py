@@ -8,15 +8,16 @@ from typing import Any
 from lxmert.errors import SpecError, suggest
 from lxmert.specs.documents import merge
 from lxmert.specs.jobs import job_spec_text
-from lxmert.specs.resolve import PRETRAIN, Document, Resolved, Run, run_name
+from lxmert.specs.resolve import DOWNLOAD, PRETRAIN, Document, Resolved, Run, run_name
 
+PUBLISHED = "published"
 DETECTOR_DATASET, DETECTOR_IMAGES = "visual_genome", "vg"
 # What a split names for its scores only.
 SCORING_KEYS = ("all_questions", "choices")
 # Sizes of a generated corpus that do not grow with it.
 PER_IMAGE = ("captions", "questions", "sentences", "train_sentences", "train_shards", "directories")
 # What of a task document the examples do not depend on.
-NOT_IN_EXAMPLES = ("head", "predict_on", "select_on", "submission", "train_on")
+NOT_IN_EXAMPLES = ("head", "predict_on", PUBLISHED, "select_on", "submission", "train_on")
 # What of a task document training reads, and what answering does.
 IN_TRAINING = ("task", "head", "train_on", "select_on")
 IN_PREDICTING = ("task", "head", "submission")
@@ -62,9 +63,22 @@ class Plan(Resolved):
         splits = self.tasks[task]["splits"]
         return [name for name in self.predicted_splits(task) if splits[name]["labelled"]]
 
+    def example_document(self, task: str) -> Document:
+        """A task's document as its examples are made: of official files, or of what LXMERT published."""
+        document = _without(self.tasks[task], PUBLISHED)
+        if self.branches["annotations"] != PUBLISHED or PUBLISHED not in self.tasks[task]:
+            return document
+        # What tells where official files lie has no meaning for the published ones.
+        kept = {name: value for name, value in document.items() if not list(_raw_files(value))}
+        return {**kept, **self.tasks[task][PUBLISHED]}
+
     def example_files(self, task: str) -> list[str]:
-        """Official files that a task's examples are made of, below the folder of raw files."""
-        return list(dict.fromkeys(_raw_files(self.tasks[task], leave_out=SCORING_KEYS)))
+        """Raw files that a task's examples are made of, below the folder of raw files."""
+        return list(dict.fromkeys(_raw_files(self.example_document(task), leave_out=SCORING_KEYS)))
+
+    def answers_table(self, task: str) -> str | None:
+        """The published answer table that a task's examples take, None where they count their own."""
+        return self.example_document(task).get("answers")
 
     def score_files(self, task: str, split: str) -> list[str]:
         """Official files that the score of a split reads."""
@@ -75,15 +89,48 @@ class Plan(Resolved):
         files = self.datasets[DETECTOR_DATASET]["files"]
         return [name for name, entry in files.items() if entry["detector"]]
 
+    def used_image_sets(self) -> list[str]:
+        """Image sets whose features this plan needs."""
+        return list(dict.fromkeys(name for task in self.used_tasks() for name in self.image_sets(task)))
+
+    def trains_detector(self) -> bool:
+        """Whether this plan trains a detector: it extracts features, and takes nobody's weights."""
+        branches = self.branches
+        return branches["features"] != DOWNLOAD and branches["detector"] != DOWNLOAD
+
+    def feature_files(self) -> list[str]:
+        """Image folders and the files that restrict them, or published features, of this plan."""
+        names = self.used_image_sets()
+        if self.branches["features"] == DOWNLOAD:
+            return [self.image_set(name)["tsv"] for name in names]
+        names += [DETECTOR_IMAGES] * self.trains_detector()
+        sets = [self.image_set(name) for name in names]
+        return [image_set[key] for image_set in sets for key in ("folder", "only_gqa") if key in image_set]
+
     def all_raw_files(self) -> list[str]:
         """Every raw file and image folder that this plan reads, below the folder of raw files."""
-        tasks = self.used_tasks()
-        names = [DETECTOR_IMAGES, *(name for task in tasks for name in self.image_sets(task))]
-        folders = [self.image_set(name)["folder"] for name in names]
-        scored = [(run.task, split) for run in self.runs.values() for split in self.scored_splits(run.task)]
-        files = [file for task in tasks for file in self.example_files(task)]
-        files += [file for task, split in scored for file in self.score_files(task, split)]
-        return list(dict.fromkeys([*folders, *self.vocabulary_files(), *self.detector_files(), *files]))
+        files = [file for task in self.used_tasks() for file in self.example_files(task)]
+        for run in self.runs.values():
+            files += [
+                file for split in self.scored_splits(run.task) for file in self.score_files(run.task, split)
+            ]
+            files += [self.published_answers(run.name)] if self.published_weights_of(run.name) else []
+        if self.trains_detector():
+            files += self.detector_files()
+            files += [init] if (init := self.corpus["detector"].get("init")) else []
+        names = [*self.feature_files(), *self.vocabulary_files(), *self.name_files(), *files]
+        return list(dict.fromkeys(names))
+
+    def published_assets(self) -> list[str]:
+        """Assets with weights that this plan takes instead of training."""
+        weights = [self.published_weights_of(name) for name in self.runs]
+        extracts = self.branches["features"] != DOWNLOAD and self.used_image_sets()
+        detector = [self.published_detector()] if extracts else []
+        return list(dict.fromkeys(name for name in [*weights, *detector] if name))
+
+    def name_files(self) -> list[str]:
+        """The names of object and attribute classes, for the report."""
+        return ["vg/objects_vocab.txt", "vg/attributes_vocab.txt"]
 
     def vocabulary_files(self) -> list[str]:
         """The texts a vocabulary is trained on, or the vocabulary itself, below the folder of raw files."""
@@ -95,8 +142,18 @@ class Plan(Resolved):
         return str(self.tasks[task]["submission"]["form"])
 
     def pretraining_of(self, run: str) -> str | None:
-        """The pretraining whose weights a run starts from."""
-        return run_name(self.runs[run].system, PRETRAIN) if self.runs[run].init == "pretrained" else None
+        """The pretraining here whose weights a run starts from."""
+        name = run_name(self.runs[run].system, PRETRAIN)
+        return name if self.runs[run].init == "pretrained" and name in self.pretrainings else None
+
+    def published_weights_of(self, run: str) -> str | None:
+        """The asset with the published weights that a run starts from."""
+        found = self.runs[run]
+        return self.published_weights(found.system) if found.init == "pretrained" else None
+
+    def published_answers(self, run: str) -> str:
+        """The answer table of the published weights that a run starts from, below the raw files."""
+        return str(self.corpus["published"]["systems"][self.runs[run].system]["answers"])
 
     def used_tasks(self) -> list[str]:
         """Tasks whose examples are needed, `pretrain` first where some run starts from it."""
@@ -121,7 +178,7 @@ class Plan(Resolved):
         return self._text(
             "prepare",
             subset=True,
-            task=_without(self.tasks[task], *NOT_IN_EXAMPLES),
+            task=_without(self.example_document(task), *NOT_IN_EXAMPLES),
             max_tokens=self._max_tokens(task),
             min_answer_count=self.corpus["min_answer_count"],
         )
@@ -149,13 +206,13 @@ class Plan(Resolved):
         """What answering a split depends on beside the weights."""
         run = self.runs[name]
         parts = self._of_run(run)
-        parts["recipe"] = {"evaluate_batch": run.recipe["evaluate_batch"]}
+        parts["recipe"] = {key: run.recipe[key] for key in ("evaluate_batch", "cut") if key in run.recipe}
         task = self._of_task(run.task, IN_PREDICTING)
         return self._text("predict", subset=True, **parts, task=task, vision=run.vision)
 
     def score_spec(self, task: str) -> str:
         """What a score depends on beside its files."""
-        return self._text("score", task=_without(self.tasks[task]))
+        return self._text("score", task=_without(self.tasks[task], PUBLISHED))
 
     def _max_tokens(self, task: str) -> int:
         """The longest text of a task's examples, on which its runs agree."""

@@ -23,6 +23,9 @@ Document = dict[str, Any]
 # LXMERT's runs bear the task's name; those of other systems begin with the system's.
 UNPREFIXED = "lxmert"
 PRETRAIN = "pretrain"
+# Keys of config.yaml that choose between what was published and what is made here.
+BRANCHES = ("features", "weights", "detector", "annotations")
+DOWNLOAD = "download"
 # What the graph itself calls folders beside those of the runs.
 FOLDERS = ("detector", "report")
 
@@ -50,6 +53,7 @@ class Resolved:
     Attributes:
         config: the configuration with its defaults.
         corpus: the corpus document.
+        branches: what is chosen of `BRANCHES`: `features` is "download" or "extract", and so on.
         runs: fine-tuning runs by name, blind baselines included.
         pretrainings: pretraining runs by name, as far as a run starts from one.
         datasets: dataset documents by name.
@@ -70,6 +74,8 @@ class Resolved:
         self._stop_on_mistakes()
         self._check_overrides()
         self.corpus: Document = self._document("corpus", self.config["corpus"])
+        self._assets: dict[str, str] = {}  # branch -> the asset that config.yaml names for it
+        self.branches = {name: self._branch(name) for name in BRANCHES}
         self.datasets = {name: self._document("dataset", name) for name in document_names("dataset")}
         self.tasks = {name: self._document("task", name) for name in self._task_names()}
         self.detector = self._detector()
@@ -81,7 +87,11 @@ class Resolved:
             self._stop_on_mistakes()
         self.runs = {name: self._run(name, settings) for name, settings in self._run_settings().items()}
         needed = dict.fromkeys(run.system for run in self.runs.values() if run.init == "pretrained")
-        self.pretrainings = {run_name(system, PRETRAIN): self._pretraining(system) for system in needed}
+        self.pretrainings: dict[str, Run] = {}
+        if self.branches["weights"] == DOWNLOAD:
+            self._check_published_weights(list(needed))
+        else:
+            self.pretrainings = {run_name(system, PRETRAIN): self._pretraining(system) for system in needed}
         self._check_shared_examples()
         self._stop_on_mistakes()
 
@@ -101,6 +111,52 @@ class Resolved:
         if name not in known:
             self._complain(path, f'unknown {what} "{name}".{suggest(name, known)}')
         return name in known
+
+    def _branch(self, name: str) -> str:
+        """What config.yaml chooses, or else the corpus; the name of an asset means `download`."""
+        choices: list[str] = self.corpus["branches"][name]
+        chosen = self.config[name] or choices[0]
+        assets = self._published_assets(name) if DOWNLOAD in choices else []
+        if chosen in assets:
+            self._assets[name] = chosen
+            return DOWNLOAD
+        if chosen not in choices:
+            known = [*choices, *assets]
+            self._complain(name, f'corpus {self.corpus_name} has no "{chosen}".{suggest(chosen, known)}')
+        return str(chosen)
+
+    def _published_assets(self, branch: str) -> list[str]:
+        published = self.corpus["published"]
+        if branch == "detector":
+            return list(published["detector"])
+        if branch == "weights":
+            return [asset for entry in published["systems"].values() for asset in entry["weights"]]
+        return []
+
+    def published_weights(self, system: str) -> str | None:
+        """The asset with a system's pretrained weights, None where they are made here."""
+        known = self.corpus["published"]["systems"].get(system, {}).get("weights", [])
+        if self.branches["weights"] != DOWNLOAD or not known:
+            return None
+        named = self._assets.get("weights")
+        return named if named in known else str(known[0])
+
+    def published_detector(self) -> str | None:
+        """The asset with the detector's weights, None where it is trained here."""
+        known = self.corpus["published"]["detector"]
+        if self.branches["detector"] != DOWNLOAD or not known:
+            return None
+        return self._assets.get("detector", str(known[0]))
+
+    def _check_published_weights(self, systems: list[str]) -> None:
+        known = self.corpus["published"]["systems"]
+        for system in systems:
+            if system not in known:
+                self._complain(
+                    "weights",
+                    f'nobody published pretrained weights of "{system}" for corpus {self.corpus_name}.'
+                    " Set weights: pretrain.",
+                )
 
     def _task_names(self) -> list[str]:
         return document_names("task")

@@ -58,7 +58,7 @@ class TestDocuments:
             )
 
     def test_published_values(self):
-        plan = load_plan({"corpus": "full"})
+        plan = load_plan({"corpus": "full", "weights": "pretrain"})
         rates = {name: run.recipe["optimizer"]["lr"] for name, run in plan.runs.items()}
         assert (rates["vqa"], rates["gqa"], rates["nlvr2"]) == (5e-5, 1e-5, 5e-5)
         pretraining = plan.pretrainings["pretrain"].recipe

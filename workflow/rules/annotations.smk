@@ -3,7 +3,7 @@
 
 rule list_images:
     input:
-        folder=raw_folder,
+        images=listed_images,
         restriction=raw_restriction,
     output:
         "data/{corpus}/images/{image_set}.json",
@@ -70,7 +70,8 @@ rule prepare:
     params:
         spec=lambda wildcards: PLAN.prepare_spec(wildcards.task),
         raw=raw_root,
+        answers=answers_option,
     shell:
         "python -m lxmert --threads {threads} prepare --task {wildcards.task} --spec {params.spec:q}"
         " --raw {params.raw} --vocabulary {input.vocabulary} --listings {input.listings}"
-        " --out-folder {output} 2> {log}"
+        " {params.answers} --out-folder {output} 2> {log}"

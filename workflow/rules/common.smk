@@ -1,6 +1,8 @@
 # The plan made of config.yaml, and the typed functions that say which files a job reads.
 
+import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -10,11 +12,9 @@ from snakemake.iocontainers import InputFiles, Wildcards
 if workflow.basedir not in sys.path:
     sys.path.insert(0, str(workflow.basedir))
 
+from lxmert.assets.catalogue import load_catalogue
 from lxmert.errors import LxmertError
 from lxmert.specs import Plan, load_plan
-
-# Jobs run this checkout's package, also under --directory and in an environment of their own.
-shell.prefix(f"export PYTHONPATH={workflow.basedir}; ")
 
 
 def plan_of(settings: dict) -> Plan:
@@ -32,6 +32,18 @@ def plan_of(settings: dict) -> Plan:
 PLAN = plan_of(config)
 CORPUS = PLAN.corpus_name
 RAW = f"data/{CORPUS}/raw"
+RECEIPTS = f"data/{CORPUS}/assets"
+WEIGHTS = f"weights/{CORPUS}/published"
+PUBLISHED_FEATURES = PLAN.branches["features"] == "download"
+
+# Jobs run this checkout's package, also under --directory and in an environment of their own. How files are
+# fetched is no parameter of a job: another mirror makes nothing run again.
+FETCHING = shlex.quote(json.dumps(PLAN.config["assets"]))
+shell.prefix(
+    f"export PYTHONPATH={workflow.basedir} LXMERT_ASSETS={FETCHING}; ".replace(
+        "{", "{{"
+    ).replace("}", "}}")
+)
 
 
 def alternatives(names: list[str]) -> str:
@@ -53,11 +65,25 @@ wildcard_constraints:
 # Raw files
 
 
+def receipt(asset: str) -> str:
+    """What tells that a published file is there."""
+    return f"{RECEIPTS}/{asset}.json"
+
+
+def receipts(names: list[str]) -> list[str]:
+    """Receipts of the assets that give raw files or folders."""
+    catalogue = load_catalogue()
+    assets = [
+        asset.id for name in names for asset in catalogue.providers(f"raw/{name}")
+    ]
+    return [receipt(asset) for asset in dict.fromkeys(assets)]
+
+
 def raw(names: list[str]) -> list[str]:
-    """Raw files as inputs: the manifest of a generated corpus, or the official files themselves."""
+    """Raw files as inputs: the manifest of a generated corpus, or receipts of the published files."""
     if PLAN.corpus["raw"] == "generate":
-        return [f"{RAW}/world.json"]
-    return [f"{RAW}/{name}" for name in names]
+        return [f"{RAW}/world.json"] if names else []
+    return receipts(names)
 
 
 def raw_root(wildcards: Wildcards) -> str:
@@ -65,45 +91,68 @@ def raw_root(wildcards: Wildcards) -> str:
     return RAW
 
 
-def raw_folder(wildcards: Wildcards) -> list[str]:
-    """What tells that the images of a set are there.
+def downloads() -> list[str]:
+    """Everything that comes from elsewhere."""
+    return raw(PLAN.all_raw_files()) + [
+        receipt(asset) for asset in PLAN.published_assets()
+    ]
 
-    A drawn world lists anew whenever it is drawn anew. A folder's time says nothing of its images.
-    """
-    files = raw([PLAN.image_set(wildcards.image_set)["folder"]])
-    return files if PLAN.corpus["raw"] == "generate" else ancient(files)
+
+def places_option(wildcards: Wildcards) -> str:
+    """The option that says which files are read of an asset of which some are made of others."""
+    asset = load_catalogue()[wildcards.asset]
+    read = {f"raw/{name}" for name in PLAN.all_raw_files()}
+    places = [place for place in asset.places() if place in read]
+    return f"--places {' '.join(places)}" if asset.derived else ""
+
+
+def listed_images(wildcards: Wildcards) -> list[str]:
+    """What a listing is made of: an image folder, told by what it came with, or the published features."""
+    if PUBLISHED_FEATURES and wildcards.image_set != "vg":
+        return [store(wildcards.image_set)]
+    return raw([PLAN.image_set(wildcards.image_set)["folder"]])
 
 
 def raw_restriction(wildcards: Wildcards) -> list[str]:
     """The question file that restricts an image set, if one does."""
     restriction = PLAN.image_set(wildcards.image_set).get("only_gqa")
-    return raw([restriction]) if restriction else []
+    return raw([restriction]) if restriction and not PUBLISHED_FEATURES else []
 
 
 def listing_options(wildcards: Wildcards) -> str:
     """What an image set holds: its folder, the questions that restrict it, how many images at most."""
     image_set = PLAN.image_set(wildcards.image_set)
-    options = [f"--folder {RAW}/{image_set['folder']}"]
-    if "only_gqa" in image_set:
-        options.append(f"--only-gqa {RAW}/{image_set['only_gqa']}")
+    if PUBLISHED_FEATURES and wildcards.image_set != "vg":
+        options = [f"--store {store(wildcards.image_set)}"]
+    else:
+        options = [f"--folder {RAW}/{image_set['folder']}"]
+        if "only_gqa" in image_set:
+            options.append(f"--only-gqa {RAW}/{image_set['only_gqa']}")
     if PLAN.config["subset"]:
         options.append(f"--subset {PLAN.config['subset']}")
     return " ".join(options)
 
 
 def detector_init() -> list[str]:
-    """The weights that detector training starts from, if the corpus names them."""
-    return [f"{RAW}/{name}" for name in [PLAN.corpus["detector"].get("init")] if name]
+    """What tells that the weights are there which detector training starts from, if the corpus names them."""
+    name = PLAN.corpus["detector"].get("init")
+    return raw([name]) if name else []
 
 
 def init_option(wildcards: Wildcards, input: InputFiles) -> str:
     """The option that names the weights training starts from."""
-    return f"--init {input.init}" if input.init else ""
+    return f"--init {RAW}/{PLAN.corpus['detector']['init']}" if input.init else ""
 
 
 def example_files(wildcards: Wildcards) -> list[str]:
-    """Official files that a task's examples are made of."""
+    """Raw files that a task's examples are made of."""
     return raw(PLAN.example_files(wildcards.task))
+
+
+def answers_option(wildcards: Wildcards) -> str:
+    """The option that names a published answer table, if the examples take one."""
+    table = PLAN.answers_table(wildcards.task)
+    return f"--answers-table {RAW}/{table}" if table else ""
 
 
 def listings(wildcards: Wildcards) -> list[str]:
@@ -138,32 +187,36 @@ def shard_number(wildcards: Wildcards) -> str:
 
 
 def converted_stores() -> list[str]:
-    """Stores that `convert_tsv` makes: of the published TSVs, or of what a generated corpus exports."""
-    names = [name for task in PLAN.config["tasks"] for name in PLAN.image_sets(task)]
-    if PLAN.corpus["raw"] == "generate":
-        names = [
-            name
-            for task in PLAN.config["tasks"]
-            for name in PLAN.selection_image_sets(task)
-        ]
+    """Stores made of TSV files: the published ones, or what this graph exports itself."""
+    tasks = PLAN.config["tasks"]
+    if PUBLISHED_FEATURES:
+        names = [name for task in tasks for name in PLAN.image_sets(task)]
+        return [store(name) for name in dict.fromkeys(names)]
+    names = [name for task in tasks for name in PLAN.selection_image_sets(task)]
     return [f"features/{CORPUS}/from_tsv/{name}.lmdb" for name in dict.fromkeys(names)]
 
 
 def tsv_and_model(wildcards: Wildcards) -> dict[str, str]:
-    """Region features as TSV: the published file, or our own export and the store it came from."""
-    if PLAN.corpus["raw"] == "generate":
-        return {
-            "tsv": f"features/{CORPUS}/tsv/{wildcards.image_set}.tsv",
-            "like": store(wildcards.image_set),
-        }
-    return {"tsv": f"{RAW}/{PLAN.image_set(wildcards.image_set)['tsv']}"}
+    """Region features as TSV, exported here, and the store they came from."""
+    return {
+        "tsv": f"features/{CORPUS}/tsv/{wildcards.image_set}.tsv",
+        "like": store(wildcards.image_set),
+    }
 
 
 def tsv_schema(wildcards: Wildcards, input: InputFiles) -> str:
-    """Options that say what made the features, which a TSV does not."""
-    if "like" in input.keys():
-        return f"--like {input.like}"
-    return f"--profile {PLAN.detector['profile']['profile']} --detector {PLAN.detector['size']['size']}"
+    """The option that says what made the features, which a TSV does not."""
+    return f"--like {input.like}"
+
+
+def published_tsv(wildcards: Wildcards) -> str:
+    """The published features of an image set, below the raw files."""
+    return PLAN.image_set(wildcards.image_set).get("tsv", "")
+
+
+def published_tsv_receipt(wildcards: Wildcards) -> list[str]:
+    """What tells that they are there."""
+    return receipts([published_tsv(wildcards)])
 
 
 # Training
@@ -196,12 +249,17 @@ def run_examples(wildcards: Wildcards) -> str:
 
 def initial_weights(wildcards: Wildcards) -> list[str]:
     """The pretrained weights a run starts from, and none from scratch."""
+    published = PLAN.published_weights_of(wildcards.run)
+    if published:
+        return [f"weights/{CORPUS}/{published}.safetensors"]
     name = PLAN.pretraining_of(wildcards.run)
     return [f"results/{name}/weights.safetensors"] if name else []
 
 
 def pretrained_answers(wildcards: Wildcards) -> list[str]:
-    """The folder that holds the answer table of the pretrained weights."""
+    """What tells that the answer table of the pretrained weights is there."""
+    if PLAN.published_weights_of(wildcards.run):
+        return receipts([PLAN.published_answers(wildcards.run)])
     return [f"examples/{CORPUS}/pretrain"] if PLAN.pretraining_of(wildcards.run) else []
 
 
@@ -209,7 +267,27 @@ def initial_options(wildcards: Wildcards, input: InputFiles) -> str:
     """Options that name the weights a run starts from."""
     if not input.weights:
         return ""
-    return f"--init {input.weights} --pretrain-answers {input.answers}/answers.json"
+    table = f"{input.answers}/answers.json"
+    if PLAN.published_weights_of(wildcards.run):
+        table = f"{RAW}/{PLAN.published_answers(wildcards.run)}"
+    return f"--init {input.weights} --pretrain-answers {table}"
+
+
+def published_system_weights() -> list[str]:
+    """Assets with published weights that runs start from."""
+    found = [PLAN.published_weights_of(run) for run in PLAN.runs]
+    return list(dict.fromkeys(asset for asset in found if asset))
+
+
+def published_weights_receipt(wildcards: Wildcards) -> str:
+    """What tells that published weights are there."""
+    return receipt(wildcards.weights)
+
+
+def published_file(asset: str) -> str:
+    """Where published weights lie once they are fetched."""
+    place = load_catalogue()[asset].place or ""
+    return f"{WEIGHTS}/{place.removeprefix('weights/')}"
 
 
 # Results
@@ -291,3 +369,15 @@ def scored_image_sets() -> list[str]:
         for name in PLAN.image_sets(run.task, PLAN.scored_splits(run.task))
     ]
     return list(dict.fromkeys(names))
+
+
+def drawn_listings() -> list[str]:
+    """Listings of the image sets whose images a report can show."""
+    if PUBLISHED_FEATURES:
+        return []
+    return [f"data/{CORPUS}/images/{name}.json" for name in scored_image_sets()]
+
+
+def listings_option(wildcards: Wildcards, input: InputFiles) -> str:
+    """The option that names them, if there are any."""
+    return f"--listings {input.listings}" if input.listings else ""

@@ -1,4 +1,5 @@
-# Raw files: drawn here (a generated corpus), or found in data/<corpus>/raw in their official form.
+# What comes from elsewhere: drawn here (a generated corpus), or fetched, and published features and weights
+# in this project's forms.
 
 
 rule generate:
@@ -25,5 +26,112 @@ rule generate:
 
 rule download:
     input:
-        raw(PLAN.all_raw_files()),
+        downloads(),
     localrule: True
+
+
+# The files themselves are no outputs: Snakemake removes outputs before a job runs again. What lies in their
+# places already is used as it is.
+rule fetch:
+    output:
+        ensure("data/{corpus}/assets/{asset}.json", non_empty=True),
+    log:
+        "logs/fetch/{corpus}_{asset}.log",
+    benchmark:
+        "benchmarks/fetch/{corpus}_{asset}.tsv"
+    priority: 20
+    retries: 3
+    localrule: True
+    conda:
+        "../../envs/lxmert.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem="1GB",
+        runtime="2d",
+    params:
+        places=places_option,
+    shell:
+        "python -m lxmert --threads {threads} assets fetch {wildcards.asset} --corpus {wildcards.corpus}"
+        " {params.places} --out-receipt {output} > /dev/null 2> {log}"
+
+
+if PUBLISHED_FEATURES:
+
+    ruleorder: import_published > merge
+
+    rule import_published:
+        input:
+            published_tsv_receipt,
+        output:
+            "features/{corpus}/{image_set}.lmdb",
+        log:
+            "logs/tsv/published_{corpus}_{image_set}.log",
+        benchmark:
+            "benchmarks/tsv/published_{corpus}_{image_set}.tsv"
+        conda:
+            "../../envs/lxmert.yaml"
+        threads: 1
+        resources:
+            gpu=0,
+            mem="1GB",
+            runtime="4h",
+        params:
+            tsv=lambda wildcards: f"{RAW}/{published_tsv(wildcards)}",
+            profile=PLAN.detector["profile"]["profile"],
+            detector=PLAN.detector["size"]["size"],
+        shell:
+            "python -m lxmert --threads {threads} tsv import --tsv {params.tsv} --profile {params.profile}"
+            " --detector {params.detector} --out {output} 2> {log}"
+
+
+rule convert_published_weights:
+    input:
+        published_weights_receipt,
+    output:
+        ensure("weights/{corpus}/{weights}.safetensors", non_empty=True),
+    log:
+        "logs/convert/{corpus}_{weights}.log",
+    benchmark:
+        "benchmarks/convert/{corpus}_{weights}.tsv"
+    wildcard_constraints:
+        weights=alternatives(published_system_weights()),
+    conda:
+        "../../envs/lxmert.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem="8GB",
+        runtime="30m",
+    params:
+        file=lambda wildcards: published_file(wildcards.weights),
+    shell:
+        "python -m lxmert --threads {threads} convert --weights {params.file} --out {output} 2> {log}"
+
+
+if PLAN.published_detector():
+
+    ruleorder: convert_published_detector > train_detector
+
+    rule convert_published_detector:
+        input:
+            receipt(PLAN.published_detector()),
+        output:
+            weights=ensure(f"weights/{CORPUS}/detector.safetensors", non_empty=True),
+        log:
+            "logs/convert/detector.log",
+        benchmark:
+            "benchmarks/convert/detector.tsv"
+        conda:
+            "../../envs/lxmert.yaml"
+        threads: 1
+        resources:
+            gpu=0,
+            mem="8GB",
+            runtime="30m",
+        params:
+            file=published_file(PLAN.published_detector()),
+            spec=PLAN.extract_spec(),
+        shell:
+            "python -m lxmert --threads {threads} convert-detector --spec {params.spec:q}"
+            " --weights {params.file} --out {output.weights} 2> {log}"

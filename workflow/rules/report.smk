@@ -8,10 +8,10 @@ rule report:
         specs=[f"results/{name}/spec.json" for name in PLAN.runs],
         answers=scored_answers(),
         examples=scored_examples(),
-        listings=[f"data/{CORPUS}/images/{name}.json" for name in scored_image_sets()],
+        listings=drawn_listings(),
         features=[store(name) for name in scored_image_sets()],
-        detector=rules.evaluate_detector.output,
-        vocabularies=raw(["vg/objects_vocab.txt", "vg/attributes_vocab.txt"]),
+        detector=rules.evaluate_detector.output if PLAN.trains_detector() else [],
+        vocabularies=raw(PLAN.name_files()),
     output:
         page="results/report/index.html",
         table="results/report/summary.tsv",
@@ -39,9 +39,10 @@ rule report:
         results=subpath(output.page, ancestor=2),
         runs=[*PLAN.pretrainings, *PLAN.runs],
         raw=raw_root,
+        listings=listings_option,
     shell:
         "python -m lxmert --threads {threads} report --results {params.results} --runs {params.runs}"
-        " --examples {input.examples} --listings {input.listings} --features {input.features}"
+        " --examples {input.examples} {params.listings} --features {input.features}"
         " --objects {params.raw}/vg/objects_vocab.txt --attributes {params.raw}/vg/attributes_vocab.txt"
         " --out {output.page} --out-table {output.table} --out-text {output.text}"
         " --out-figures {output.figures} > /dev/null 2> {log}"
