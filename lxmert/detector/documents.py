@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lxmert.errors import SpecError, suggest
@@ -154,9 +154,16 @@ class SelectionRule:
 
 @dataclass(frozen=True)
 class StoreRule:
-    """How features are kept."""
+    """How features are kept.
+
+    Attributes:
+        dtype: of the stored features.
+        order: rows as the selection gives them, or as the proposals stood: then any smaller selection of
+            the same rule can be read from the store, rows in the same order.
+    """
 
     dtype: Literal["float16", "float32"]
+    order: Literal["selection", "proposal"] = "selection"
 
 
 @dataclass(frozen=True)
@@ -291,10 +298,12 @@ def parse(kind: type[T], document: Any, where: str) -> T:
     for name in document:
         if name not in hints:
             raise SpecError(f"{where}/{name}: unknown setting.{suggest(name, names)}")
-    missing = [name for name in names if name not in document]
+    optional = {field.name for field in fields(kind) if field.default is not MISSING}  # type: ignore[arg-type]
+    missing = [name for name in names if name not in document and name not in optional]
     if missing:
         raise SpecError(f"{where}/{missing[0]}: missing; add it ({', '.join(missing)} are needed).")
-    return kind(**{name: _value(hints[name], document[name], f"{where}/{name}") for name in names})
+    given = [name for name in names if name in document]
+    return kind(**{name: _value(hints[name], document[name], f"{where}/{name}") for name in given})
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
