@@ -23,6 +23,7 @@ include: "workflow/rules/features.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/finetune.smk"
 include: "workflow/rules/predict.smk"
+include: "workflow/rules/registry.smk"
 include: "workflow/rules/report.smk"
 
 
