@@ -33,6 +33,12 @@ def narrow_size(objects: int = 5, attributes: int = 3) -> DetectorSize:
     )  # fmt: skip
 
 
+def shallow(size: DetectorSize) -> DetectorSize:
+    """The same with one block a stage, for tests that load it a thousand times."""
+    stages = tuple(replace(stage, blocks=1) for stage in size.stages)
+    return replace(size, stages=stages, head=replace(size.head, blocks=1))
+
+
 def random_native(size: DetectorSize, seed: int = 0) -> dict[str, np.ndarray]:
     """Plausible tensors of a detector: variances above 0, distinct everywhere."""
     rng = np.random.default_rng(seed)
@@ -45,9 +51,10 @@ def random_native(size: DetectorSize, seed: int = 0) -> dict[str, np.ndarray]:
     return found
 
 
-def caffe_layers(
-    native: dict[str, np.ndarray], size: DetectorSize
-) -> list[tuple[str, str, list[np.ndarray]]]:
+Written = tuple[str, str, list[np.ndarray]]  # name, type, arrays
+
+
+def caffe_layers(native: dict[str, np.ndarray], size: DetectorSize) -> list[Written]:
     """Name, type and arrays of each Caffe layer."""
     layers = []
     for group in conv_groups(size):
