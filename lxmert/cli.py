@@ -40,6 +40,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "own-data": ("lxmert.custom.data_cli", "read your own examples: checks, splits, answer coverage"),
     "own-boxes": ("lxmert.custom.boxes_cli", "your own boxes as the detector reads them"),
     "assets": ("lxmert.assets.cli", "list, plan, fetch, verify or add published files"),
+    "registry": ("lxmert.registry.cli", "compare scores with the values on record"),
     "report": ("lxmert.report.cli", "tables, curves and example panels as one page"),
 }
 
