@@ -79,6 +79,7 @@ class Asset:
     place: str | None = None
     members: tuple[Member, ...] = ()
     derived: tuple[Mapping[str, str], ...] = ()
+    along: tuple[str, ...] = ()
     accepts: tuple[str, ...] = ()
     retired: tuple[Mapping[str, str], ...] = ()
     needed_by: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -156,6 +157,11 @@ class Catalogue:
             if any(member.pattern and f"{member.place}/".startswith(folder) for member in asset.members)
         ]
         return found or [self.producer(place)]
+
+    def read_together(self, names: Iterable[str]) -> list[Asset]:
+        """Assets by id, each followed by those without which it cannot be read."""
+        ids = [other for name in names for other in (name, *self[name].along)]
+        return [self[name] for name in dict.fromkeys(ids)]
 
     def producer(self, place: str) -> Asset:
         """The asset that gives a file, for example `raw/vqa/minival_ids.json`.
@@ -260,7 +266,7 @@ def _asset(entry: dict[str, Any], catalogue: str, where: str) -> Asset:
         if derived["of"] not in known:
             raise SpecError(f"{place}/derived: {derived['of']} is not a place of this asset.")
     mirrors = tuple({"url": item} if isinstance(item, str) else item for item in entry.pop("mirrors"))
-    for key in ("derived", "accepts", "retired"):
+    for key in ("derived", "along", "accepts", "retired"):
         entry[key] = tuple(entry[key])
     if isinstance(entry["needed_by"], list):
         entry["needed_by"] = {target: {} for target in entry["needed_by"]}

@@ -2,7 +2,7 @@
 
 actions:
   list             every asset with size, state, licence and who needs it; totals of each target
-  plan TARGET...   what a target would fetch: bytes, disk, what is there already, what needs a person
+  plan [TARGET...] what config.yaml, or a target, would fetch: bytes, disk, what is there, what needs a person
   fetch NAME...    assets, files (data/full/raw/...) or, with --for, all a target needs
   verify [ID...]   every byte on disk against catalogue and lock file
   add FILE...      a file, folder or all pieces of a split archive that you brought yourself
@@ -14,7 +14,6 @@ import argparse
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,10 @@ from lxmert.assets.catalogue import (
 from lxmert.assets.inventory import state, verify
 from lxmert.assets.lock import Lock
 from lxmert.assets.meter import gigabytes
-from lxmert.assets.mirrors import hint
 from lxmert.assets.places import Places, Settings, read_settings
+from lxmert.assets.planning import needed_assets, plan_download
 from lxmert.errors import DownloadError, SpecError
+from lxmert.specs import Plan, load_plan
 from lxmert.specs.documents import read_yaml
 from lxmert.state import StopSignal
 
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, default=Path(), help="folder that holds data/ and weights/")
     for name, choices in BRANCHES.items():
         parser.add_argument(
-            f"--{name}", choices=choices, default=DEFAULT_BRANCHES[name], help="branch to plan"
+            f"--{name}", choices=choices, help=f"branch to plan; {DEFAULT_BRANCHES[name]} for named targets"
         )
     parser.add_argument(
         "--for", dest="targets", nargs="+", metavar="TARGET", default=[], help="fetch: targets"
@@ -80,16 +80,18 @@ def run(args: argparse.Namespace) -> None:
     catalogue = load_catalogue(args.catalogue.resolve())
     places = Places(args.root.resolve(), args.corpus)
     settings = _settings(args)
-    branches = {name: getattr(args, name) for name in BRANCHES}
     if args.action == "list":
         print(_listing(catalogue, places, args.json))
     elif args.action == "plan":
-        print(_plan(catalogue, places, settings, args.names or ["vqa", "gqa", "nlvr2"], branches, args.json))
+        print(_plan(args, catalogue, settings))
     elif args.action == "fetch" and args.out_receipt:
         _fetch_for_graph(args, catalogue, places, settings)
     elif args.action == "fetch":
         _fetch(
-            _chosen(catalogue, args.names, args.targets, branches, places), places, settings, args.everything
+            _chosen(catalogue, args.names, args.targets, _branches(args), places),
+            places,
+            settings,
+            args.everything,
         )
     elif args.action == "verify":
         print(_verify(catalogue, places, args.names))
@@ -192,57 +194,36 @@ def _totals(catalogue: Catalogue, rows: list[dict[str, Any]]) -> Iterable[dict[s
 # plan
 
 
-def _plan(
-    catalogue: Catalogue,
-    places: Places,
-    settings: Settings,
-    targets: list[str],
-    branches: dict[str, str],
-    as_json: bool,
-) -> str:
-    records = Lock(places.lock_file).read()
-    plan: dict[str, list[Asset]] = {"skip": [], "fetch": [], "by_hand": [], "accept": []}
-    for asset in catalogue.needed(targets, branches):
-        if state(asset, places, records.get(asset.id)) == "ready":
-            plan["skip"].append(asset)
-        elif asset.gate and asset.gate not in settings.accept_terms:
-            plan["accept"].append(asset)
-        else:
-            plan["fetch" if asset.fetchable or settings.mirrors else "by_hand"].append(asset)
-    coming = plan["fetch"] + plan["by_hand"] + plan["accept"]
-    largest = max((asset.download_bytes for asset in coming if asset.is_archive), default=0)
-    archives = sum(asset.download_bytes for asset in coming if asset.is_archive)
-    figures = {
-        "fetch_bytes": sum(asset.download_bytes for asset in plan["fetch"]),
-        "by_hand_bytes": sum(asset.download_bytes for asset in plan["by_hand"] + plan["accept"]),
-        "disk_bytes": sum(asset.unpacked_bytes for asset in coming)
-        + (archives if settings.keep_archives else largest),
-        "free_bytes": shutil.disk_usage(places.root).free,
-    }
-    if as_json:
-        ids = {name: [asset.id for asset in assets] for name, assets in plan.items()}
-        return json.dumps({**figures, **ids}, indent=2, sort_keys=True)
-    words = {
-        "skip": "there already, skipped",
-        "fetch": "to fetch",
-        "by_hand": "to be brought by hand",
-        "accept": "waiting for accept_terms in config.yaml",
-    }
-    lines = [
-        f"{', '.join(targets)} with " + ", ".join(f"{name}: {value}" for name, value in branches.items())
-    ]
-    for name, assets in plan.items():
-        for asset in assets:
-            how = f" ({hint(asset)})" if name in ("by_hand", "accept") and asset.by_hand else ""
-            lines.append(f"  {words[name]:24s} {gigabytes(asset.download_bytes):>8s}  {asset.id}{how}")
-    enough = "enough" if figures["disk_bytes"] <= figures["free_bytes"] else "NOT enough"
-    lines.append(
-        f"to fetch: {gigabytes(figures['fetch_bytes'])} in {len(plan['fetch'])} files; by hand:"
-        f" {gigabytes(figures['by_hand_bytes'])} in {len(plan['by_hand']) + len(plan['accept'])}; skipped:"
-        f" {len(plan['skip'])}; disk needed: {gigabytes(figures['disk_bytes'])}, free:"
-        f" {gigabytes(figures['free_bytes'])}, {enough}"
-    )
-    return "\n".join(lines)
+def _plan(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> str:
+    """The download of named targets, or of what the configuration's graph reads."""
+    if args.names:
+        places = Places(args.root.resolve(), args.corpus)
+        branches = _branches(args)
+        assets = catalogue.needed(args.names, branches)
+        title = ", ".join(args.names)
+    else:
+        plan = _graph(args)
+        places = Places(args.root.resolve(), plan.corpus_name)
+        branches, assets = plan.branches, needed_assets(plan, catalogue)
+        title = f"corpus {plan.corpus_name}: {', '.join(plan.config['tasks'])}"
+        if not assets:
+            return f"{title}: nothing to fetch; the graph makes its data itself."
+    found = plan_download(assets, places, settings)
+    if args.json:
+        return json.dumps(found.to_json(), indent=2, sort_keys=True)
+    return found.text(f"{title} with " + ", ".join(f"{name}: {value}" for name, value in branches.items()))
+
+
+def _graph(args: argparse.Namespace) -> Plan:
+    """The plan of the configuration, with branches changed by options."""
+    path = args.config or args.root / "config.yaml"
+    config = read_yaml(path) if path.is_file() else {"corpus": args.corpus}
+    chosen = {name: getattr(args, name) for name in BRANCHES if getattr(args, name)}
+    return load_plan({**config, **chosen}, str(path))
+
+
+def _branches(args: argparse.Namespace) -> dict[str, str]:
+    return {name: getattr(args, name) or DEFAULT_BRANCHES[name] for name in BRANCHES}
 
 
 # fetch

@@ -1,6 +1,7 @@
 # The plan made of config.yaml, and the typed functions that say which files a job reads.
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -13,6 +14,8 @@ if workflow.basedir not in sys.path:
     sys.path.insert(0, str(workflow.basedir))
 
 from lxmert.assets.catalogue import load_catalogue
+from lxmert.assets.places import Places, read_settings
+from lxmert.assets.planning import needed_assets, plan_download
 from lxmert.errors import LxmertError
 from lxmert.specs import Plan, load_plan
 
@@ -93,9 +96,26 @@ def raw_root(wildcards: Wildcards) -> str:
 
 def downloads() -> list[str]:
     """Everything that comes from elsewhere."""
-    return raw(PLAN.all_raw_files()) + [
-        receipt(asset) for asset in PLAN.published_assets()
-    ]
+    weights = [published_weights(asset) for asset in PLAN.published_assets()]
+    return [*raw(PLAN.all_raw_files()), *(file for files in weights for file in files)]
+
+
+ANNOUNCED: list[str] = []
+
+
+def announced_downloads(wildcards: Wildcards) -> list[str]:
+    """Everything that comes from elsewhere; says on stderr, once, what fetching it would be.
+
+    Called where `download` is asked for, also in a dry run, and nowhere else.
+    """
+    assets = needed_assets(PLAN, load_catalogue())
+    if assets and workflow.is_main_process and not ANNOUNCED:
+        settings = read_settings(PLAN.config["assets"], "config.yaml", os.environ)
+        found = plan_download(assets, Places(Path.cwd(), CORPUS), settings)
+        chosen = ", ".join(f"{name}: {value}" for name, value in PLAN.branches.items())
+        ANNOUNCED.append(found.text(f"corpus {CORPUS} with {chosen}"))
+        print(*ANNOUNCED, file=sys.stderr)
+    return downloads()
 
 
 def places_option(wildcards: Wildcards) -> str:
@@ -279,9 +299,9 @@ def published_system_weights() -> list[str]:
     return list(dict.fromkeys(asset for asset in found if asset))
 
 
-def published_weights_receipt(wildcards: Wildcards) -> str:
-    """What tells that published weights are there."""
-    return receipt(wildcards.weights)
+def published_weights(asset: str) -> list[str]:
+    """What tells that published weights are there, and all that is read with them."""
+    return [receipt(found.id) for found in load_catalogue().read_together([asset])]
 
 
 def published_file(asset: str) -> str:

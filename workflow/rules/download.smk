@@ -26,7 +26,7 @@ rule generate:
 
 rule download:
     input:
-        downloads(),
+        announced_downloads,
     localrule: True
 
 
@@ -87,7 +87,7 @@ if PUBLISHED_FEATURES:
 
 rule convert_published_weights:
     input:
-        published_weights_receipt,
+        lambda wildcards: published_weights(wildcards.weights),
     output:
         ensure("weights/{corpus}/{weights}.safetensors", non_empty=True),
     log:
@@ -115,7 +115,7 @@ if PLAN.published_detector():
 
     rule convert_published_detector:
         input:
-            receipt(PLAN.published_detector()),
+            published_weights(PLAN.published_detector()),
         output:
             weights=ensure(f"weights/{CORPUS}/detector.safetensors", non_empty=True),
         log:
@@ -131,7 +131,7 @@ if PLAN.published_detector():
             runtime="30m",
         params:
             file=published_file(PLAN.published_detector()),
-            spec=PLAN.extract_spec(),
+            size=PLAN.detector["size"]["size"],
         shell:
-            "python -m lxmert --threads {threads} convert-detector --spec {params.spec:q}"
-            " --weights {params.file} --out {output.weights} 2> {log}"
+            "python -m lxmert --threads {threads} convert-detector --weights {params.file}"
+            " --size {params.size} --out {output.weights} 2> {log}"

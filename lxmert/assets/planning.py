@@ -1,0 +1,120 @@
+"""What a long download would be: bytes, disk, what is there already, what needs a person."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from lxmert.assets.catalogue import Asset, Catalogue
+from lxmert.assets.inventory import own_slots, slots, state_of
+from lxmert.assets.lock import Lock
+from lxmert.assets.meter import gigabytes
+from lxmert.assets.mirrors import hint, sources
+from lxmert.assets.places import Places, Settings
+from lxmert.specs.plan import Plan
+
+_WORDS = {
+    "skip": "there already, skipped",
+    "own": "yours, used as it is",
+    "fetch": "to fetch",
+    "by_hand": "to be brought by hand",
+    "accept": "terms not accepted",
+}
+
+
+def needed_assets(plan: Plan, catalogue: Catalogue) -> list[Asset]:
+    """Assets that the graph of a configuration reads, in the catalogue's order; none if it draws its data."""
+    if plan.corpus["raw"] == "generate":
+        return []
+    wanted = {asset.id for name in plan.all_raw_files() for asset in catalogue.providers(f"raw/{name}")}
+    wanted |= {asset.id for asset in catalogue.read_together(plan.published_assets())}
+    return [asset for asset in catalogue.assets.values() if asset.id in wanted]
+
+
+@dataclass
+class DownloadPlan:
+    """Assets by what becomes of them, and what they cost.
+
+    Attributes:
+        groups: `skip`, `own`, `fetch`, `by_hand` and `accept` -> assets.
+        free_bytes: on the disk they go to.
+        keep_archives: whether archives stay once they are unpacked.
+    """
+
+    groups: dict[str, list[Asset]]
+    free_bytes: int
+    keep_archives: bool
+    fetch_bytes: int = field(init=False)
+    by_hand_bytes: int = field(init=False)
+    disk_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        by_hand = self.groups["by_hand"] + self.groups["accept"]
+        coming = self.groups["fetch"] + by_hand
+        archives = [asset.download_bytes for asset in coming if asset.is_archive]
+        self.fetch_bytes = sum(asset.download_bytes for asset in self.groups["fetch"])
+        self.by_hand_bytes = sum(asset.download_bytes for asset in by_hand)
+        # An archive lies beside its content while it is unpacked, one at a time.
+        beside = sum(archives) if self.keep_archives else max(archives, default=0)
+        self.disk_bytes = sum(asset.unpacked_bytes for asset in coming) + beside
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether the disk has room for it."""
+        return self.disk_bytes <= self.free_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures, and ids by group."""
+        figures = ("fetch_bytes", "by_hand_bytes", "disk_bytes", "free_bytes")
+        ids = {name: [asset.id for asset in assets] for name, assets in self.groups.items()}
+        return {**{name: getattr(self, name) for name in figures}, **ids}
+
+    def text(self, title: str) -> str:
+        """The plan as lines: one an asset, the terms that are not accepted yet, the sum."""
+        lines = [title]
+        for name, assets in self.groups.items():
+            for asset in assets:
+                how = f" ({hint(asset)})" if name in ("by_hand", "accept") and asset.by_hand else ""
+                lines.append(f"  {_WORDS[name]:22s} {gigabytes(asset.download_bytes):>8s}  {asset.id}{how}")
+        gates = {asset.gate: asset for asset in self.groups["accept"]}
+        for gate, asset in gates.items():
+            lines.append(
+                f"terms of {gate}: {asset.terms or asset.licence} If you accept them, write in config.yaml:"
+                f" assets: {{accept_terms: [{gate}]}}"
+            )
+        by_hand = len(self.groups["by_hand"]) + len(self.groups["accept"])
+        lines.append(
+            f"to fetch: {gigabytes(self.fetch_bytes)} in {len(self.groups['fetch'])} files; by hand:"
+            f" {gigabytes(self.by_hand_bytes)} in {by_hand}; skipped:"
+            f" {len(self.groups['skip']) + len(self.groups['own'])}; disk needed:"
+            f" {gigabytes(self.disk_bytes)}, free: {gigabytes(self.free_bytes)},"
+            f" {'enough' if self.is_enough else 'NOT enough'}"
+        )
+        return "\n".join(lines)
+
+
+def plan_download(assets: Iterable[Asset], places: Places, settings: Settings) -> DownloadPlan:
+    """What fetching these assets would be; reads no bytes and asks nobody."""
+    records = Lock(places.lock_file).read()
+    groups: dict[str, list[Asset]] = {name: [] for name in _WORDS}
+    for asset in assets:
+        groups[_group(asset, places, settings, records.get(asset.id))].append(asset)
+    existing = next(folder for folder in (places.root, *places.root.parents) if folder.exists())
+    return DownloadPlan(groups, shutil.disk_usage(existing).free, settings.keep_archives)
+
+
+def _group(asset: Asset, places: Places, settings: Settings, record: dict[str, Any] | None) -> str:
+    found = slots(asset, places)
+    own = own_slots(found, record)
+    made = [places.path(entry["place"]) for entry in asset.derived]
+    if len(own) == len(found) or (not own and made and all(path.is_file() for path in made) and not record):
+        return "own"
+    if state_of([slot for slot in found if slot not in own], record) == "ready":
+        return "skip"
+    if asset.gate and asset.gate not in settings.accept_terms:
+        return "accept"
+    if not (settings.mirrors or asset.fetchable) or (settings.offline and not sources(asset, settings)):
+        return "by_hand"
+    return "fetch"
