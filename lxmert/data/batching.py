@@ -190,8 +190,18 @@ class FinetuneBatches:
 
     def batch(self, step: int) -> Batch:
         """The batch of one step."""
-        rows = step_rows(len(self.examples), self.global_batch, step, self.seed, "finetune")
-        return self.examples.batch(rows, self.answers)
+        return self.examples.batch(self._rows(step), self.answers)
+
+    def names(self, step: int) -> list[str]:
+        """Ids of the examples of one step, for messages."""
+        names = np.empty(self.global_batch, object)
+        for here, columns, inside in self.examples._located(self._rows(step)):
+            ids = columns.strings("id")
+            names[here] = [ids[int(row)] for row in inside]
+        return [str(name) for name in names]
+
+    def _rows(self, step: int) -> np.ndarray:
+        return step_rows(len(self.examples), self.global_batch, step, self.seed, "finetune")
 
 
 class PretrainBatches:
@@ -230,8 +240,7 @@ class PretrainBatches:
 
     def batch(self, step: int) -> Batch:
         """The batch of one step."""
-        rows = step_rows(len(self._kept), self.global_batch, step, self.seed, "pretrain", self.purpose)
-        rows = self._kept[rows]
+        rows = self._rows(step)
         draw = generator(self.seed, "pretrain", self.purpose, "masks", step)
         images = self.columns.array("image")
         sentence_rows, matched = mismatched_rows(rows, images, self.recipe["mismatch_rate"], draw)
@@ -253,6 +262,16 @@ class PretrainBatches:
         keys = self.columns.strings("images")
         regions = self._regions([keys[int(image)] for image in images[rows]], targets, draw)
         return _to_batch(input_ids, mask, regions, targets)
+
+    def names(self, step: int) -> list[str]:
+        """Row and image of the examples of one step, for messages."""
+        keys, images = self.columns.strings("images"), self.columns.array("image")
+        return [f"{row} ({keys[int(images[row])]})" for row in self._rows(step)]
+
+    def _rows(self, step: int) -> np.ndarray:
+        rows = step_rows(len(self._kept), self.global_batch, step, self.seed, "pretrain", self.purpose)
+        kept: np.ndarray = self._kept[rows]
+        return kept
 
     def _answers(
         self, rows: np.ndarray, matched: np.ndarray, draw: np.random.Generator

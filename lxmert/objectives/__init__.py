@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -38,3 +39,8 @@ class Loss:
         """
         counted = self.denominator if denominator is None else denominator
         return self.sum / counted.clamp(min=1e-12)
+
+
+def full_precision(logits: Tensor) -> Tensor:
+    """Logits as losses read them: float32 where autocast made them shorter, else as they are."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lxmert.models.layers import Transform
-from lxmert.objectives import Loss
+from lxmert.objectives import Loss, full_precision
 from lxmert.types import Batch, Encoded
 
 
@@ -44,6 +44,6 @@ class MaskedLanguageModelling(nn.Module):
         labels = batch.targets["masked_lm_labels"].flatten()
         chosen = (labels != -1).nonzero().squeeze(1)
         states = encoded.language.flatten(0, 1).index_select(0, chosen)  # [M, H]
-        logits = self.logits(states).float()
+        logits = full_precision(self.logits(states))
         total = functional.cross_entropy(logits, labels.index_select(0, chosen), reduction="sum")
         return {"masked_lm": Loss(total, self.denominators(batch)["masked_lm"])}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lxmert.models.layers import Linear, Transform
-from lxmert.objectives import Loss
+from lxmert.objectives import Loss, full_precision
 from lxmert.types import Batch, Encoded
 
 
@@ -85,7 +85,8 @@ class MaskedRegionModelling(nn.Module):
         elif not self.masked_only:
             states = states.index_select(0, masked.index_select(0, kept).nonzero().squeeze(1))
         original = targets["original_features"].flatten(0, 1).index_select(0, chosen)  # [M, F]
-        distance = functional.smooth_l1_loss(self.feature(states).float(), original.float(), reduction="sum")
+        restored = full_precision(self.feature(states))
+        distance = functional.smooth_l1_loss(restored, original.to(restored.dtype), reduction="sum")
         losses["feature"] = Loss(distance * (self.scale / original.shape[1]), regions)
         return losses
 
@@ -94,5 +95,5 @@ class MaskedRegionModelling(nn.Module):
         labels, scores = targets[f"{name}_ids"].flatten(), targets[f"{name}_scores"].flatten()
         if kept is not None:
             labels, scores = labels.index_select(0, kept), scores.index_select(0, kept)
-        each = functional.cross_entropy(logits.float(), labels, reduction="none")
+        each = functional.cross_entropy(full_precision(logits), labels, reduction="none")
         return (each * scores).sum() * self.scale

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lxmert.models.layers import Linear
-from lxmert.objectives import Loss
+from lxmert.objectives import Loss, full_precision
 from lxmert.types import Batch, Encoded
 
 
@@ -28,6 +28,6 @@ class Matching(nn.Module):
 
     def forward(self, encoded: Encoded, batch: Batch) -> dict[str, Loss]:
         """Cross-entropy; target `matched` int64 [B], 0 where the sentence was exchanged."""
-        logits = self.classifier(encoded.pooled).float()
+        logits = full_precision(self.classifier(encoded.pooled))
         total = functional.cross_entropy(logits, batch.targets["matched"], reduction="sum")
         return {"matching": Loss(total, self.denominators(batch)["matching"])}

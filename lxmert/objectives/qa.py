@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lxmert.models.heads import ClassificationHead
-from lxmert.objectives import Loss
+from lxmert.objectives import Loss, full_precision
 from lxmert.types import Batch, Encoded
 
 
@@ -27,6 +27,6 @@ class QuestionAnswering(nn.Module):
     def forward(self, encoded: Encoded, batch: Batch) -> dict[str, Loss]:
         """Cross-entropy; target `answer` int64 [B], -1 where there is none or the pair is mismatched."""
         labels = batch.targets["answer"]
-        logits = self.head(encoded).float()
+        logits = full_precision(self.head(encoded))
         total = functional.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
         return {"qa": Loss(total, self.denominators(batch)["qa"])}

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from lxmert.data.answers import match_answers, read_answer_table, read_answers
 from lxmert.data.batching import Examples, FinetuneBatches
 from lxmert.data.regions import RegionSource
 from lxmert.data.wordpiece import read_vocabulary
-from lxmert.errors import SpecError, WeightsError, suggest
+from lxmert.errors import SpecError, WeightsError
 from lxmert.files import fingerprint
 from lxmert.models.heads import TaskModel
 from lxmert.models.weights import read_weights
-from lxmert.objectives import Loss
 from lxmert.state import JobState
 from lxmert.training.building import build_task_model, describe_model, start_from_pretrained
+from lxmert.training.engine import resumable
+from lxmert.training.guards import Tripwire
 from lxmert.training.inference import label_score
 from lxmert.training.loop import Trainer, TrainingJob
+from lxmert.training.ranks import Ranks
+from lxmert.training.task_loss import task_loss
 
 log = logging.getLogger(__name__)
 
@@ -59,20 +61,35 @@ class FinetuneInputs:
 
 
 def finetune(
-    spec: dict[str, Any], inputs: FinetuneInputs, state_folder: Path, device: torch.device, workers: int
+    spec: dict[str, Any],
+    inputs: FinetuneInputs,
+    state_folder: Path,
+    device: torch.device,
+    workers: int,
+    ranks: Ranks | None = None,
+    tensorboard: Path | None = None,
 ) -> tuple[Trainer, dict[str, Any]]:
     """Trains to the end and returns the trainer, with what its weights files say of the model.
+
+    Args:
+        spec: the job spec.
+        inputs: files to read.
+        state_folder: folder for unfinished work.
+        device: where to compute.
+        workers: processes that build batches.
+        ranks: the processes that train together; None: this one alone.
+        tensorboard: folder of scalars; None for none.
 
     Raises:
         LxmertError: an input does not fit.
         Interrupted: a signal asked to stop; the state is saved.
     """
     began = time.monotonic()
+    ranks = ranks or Ranks()
     recipe, task, seed = spec["recipe"], spec["task"], spec["seed"]
-    state = JobState(
-        state_folder,
-        {"spec": spec, "inputs": inputs.fingerprints([*task["train_on"], task["select_on"]])},
-    )
+    fingerprints = inputs.fingerprints([*task["train_on"], task["select_on"]])
+    with ranks.one_by_one():
+        state = JobState(state_folder, {"spec": resumable(spec), "inputs": fingerprints})
     regions = RegionSource(inputs.features, recipe.get("cut"))
     seen = regions if spec["vision"] else None
     answers = read_answers(inputs.examples / "answers.json")
@@ -82,27 +99,25 @@ def finetune(
 
     model = build_task_model(spec, len(vocabulary), regions.feature_width, len(answers))
     if spec["init"] == "pretrained":
-        _start(model, inputs, answers)
+        _start(model, inputs, answers, regions)
     model.to(device)
     loss = task_loss(recipe["loss"]["name"])
     batches = FinetuneBatches(train, len(answers), recipe["global_batch"], seed)
     trainer = Trainer(
         TrainingJob(
-            model=model,
-            losses=lambda batch: {
-                recipe["loss"]["name"]: loss(model(batch).float(), batch.targets["answer_targets"])
-            },
-            weights={},
+            task=loss.task(model),
             batches=batches,
             recipe=recipe,
             seed=seed,
             state=state,
-            noise=model.encoder.noise,
             evaluate=lambda: label_score(
                 model, held_out, len(answers), recipe["evaluate_batch"], device, loss
             ),
             device=device,
             workers=workers,
+            tripwire=_tripwire(spec),
+            ranks=ranks,
+            tensorboard=tensorboard,
             began=began,
         )
     )
@@ -118,13 +133,27 @@ def finetune(
     return trainer, describe_model(spec, len(vocabulary), regions, len(answers))
 
 
-def _start(model: TaskModel, inputs: FinetuneInputs, answers: list[str]) -> None:
+def _tripwire(spec: dict[str, Any]) -> Tripwire | None:
+    """The recipe's, for runs that should learn: neither blind nor from scratch, which may stay at chance."""
+    armed = spec["vision"] and spec["init"] == "pretrained"
+    return Tripwire.of(spec["recipe"].get("tripwire")) if armed else None
+
+
+def _start(model: TaskModel, inputs: FinetuneInputs, answers: list[str], regions: RegionSource) -> None:
     """Pretrained encoder, and the answer head's rows chosen by answer string."""
     if inputs.init is None:
         raise SpecError(
             'init is "pretrained", but no --init weights were given. Give them, or set init: scratch.'
         )
     tensors, meta = read_weights(inputs.init)
+    profile = meta["model"].get("profile", regions.profile)  # weights from elsewhere do not state it
+    if profile != regions.profile:
+        log.warning(
+            "%s: was pretrained on features of profile %s, but those given are of %s; scores may suffer",
+            inputs.init,
+            profile["name"],
+            regions.profile["name"],
+        )
     rows = None
     if inputs.pretrain_answers is not None and meta["model"].get("answers"):
         table = read_answer_table(inputs.pretrain_answers)
@@ -137,28 +166,3 @@ def _start(model: TaskModel, inputs: FinetuneInputs, answers: list[str]) -> None
         rows = match_answers(answers, table)
         log.info("answer head: %d of %d answers start from pretrained rows", (rows >= 0).sum(), len(rows))
     start_from_pretrained(model, tensors, rows, str(inputs.init))
-
-
-def task_loss(name: str) -> Callable[[torch.Tensor, torch.Tensor], Loss]:
-    """The loss of a recipe, as a function of logits and soft targets, both float32 [B, K].
-
-    Raises:
-        SpecError: no such loss.
-    """
-    known = {"bce_times_answers": _bce_times_answers, "cross_entropy": _cross_entropy}
-    if name not in known:
-        raise SpecError(f'recipe/loss/name: unknown loss "{name}".{suggest(name, known)}')
-    return known[name]
-
-
-def _bce_times_answers(logits: torch.Tensor, targets: torch.Tensor) -> Loss:
-    """Binary cross-entropy summed over answers, averaged over examples: the reference's mean x K."""
-    total = functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
-    return Loss(total, torch.tensor(float(len(targets)), device=logits.device))
-
-
-def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> Loss:
-    """Cross-entropy with the best-scored answer; examples without any are left out."""
-    labels = torch.where(targets.amax(dim=1) > 0, targets.argmax(dim=1), -1)
-    total = functional.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
-    return Loss(total, (labels >= 0).sum().float())

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lxmert.files import atomic_write_json
 from lxmert.specs.jobs import read_job_spec
+from lxmert.training import launch
+
+if TYPE_CHECKING:
+    import torch
+
+    from lxmert.training.ranks import Ranks
 
 NEEDS = (
     *("run", "seed", "system/system", "system/encoder", "size/hidden", "vision", "init"),
@@ -28,19 +35,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out-spec", required=True, type=Path, help="the spec, as JSON")
     parser.add_argument("--out-metrics", required=True, type=Path, help="scores and seconds, as JSON")
     parser.add_argument("--out-history", required=True, type=Path, help="training curve, JSON lines")
+    launch.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Trains and writes the outputs."""
-    from lxmert.devices import pick_device
+    """Trains and writes the outputs, in one process or in several."""
+    launch.run_on_ranks(args, "finetune", _train)
+
+
+def _train(args: argparse.Namespace, device: torch.device, ranks: Ranks) -> None:
     from lxmert.models.weights import model_tensors, save_weights
     from lxmert.training.finetune import FinetuneInputs, finetune
     from lxmert.training.loop import copy_history
 
     spec = read_job_spec(args.spec, needs=NEEDS)
     inputs = FinetuneInputs(args.features, args.examples, args.vocabulary, args.init, args.pretrain_answers)
-    device = pick_device(args.gpus, args.threads)
-    trainer, meta = finetune(spec, inputs, args.state, device, args.workers)
+    tensorboard = args.tensorboard and args.tensorboard / spec["run"]
+    trainer, meta = finetune(spec, inputs, args.state, device, args.workers, ranks, tensorboard)
+    if not ranks.first:
+        return
     save_weights(args.out_last, model_tensors(trainer.job.model), meta)
     trainer.load_best()
     save_weights(args.out_weights, model_tensors(trainer.job.model), meta)

@@ -2,13 +2,12 @@
 
 Everything a step does follows from (weights, optimiser state, seed, step): the batch, the masks and
 dropout. So the state is weights, optimiser and counters, and a resumed run equals an unbroken one
-bit for bit on the CPU.
+bit for bit on the CPU, if it goes on with as many ranks.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import resource
 import time
 from collections.abc import Callable
@@ -21,19 +20,22 @@ from safetensors.torch import load_file
 
 from lxmert.errors import Interrupted, LxmertError
 from lxmert.files import atomic_path, save_tensors
-from lxmert.models.layers import DropoutNoise
 from lxmert.models.weights import load_tensors, model_tensors
-from lxmert.objectives import Loss
 from lxmert.progress import Progress
 from lxmert.state import JobState, StopSignal
-from lxmert.training.optimizers import build_optimizer, clip_scale
+from lxmert.training.engine import Engine
+from lxmert.training.guards import BadBatches, Tripwire, are_finite
+from lxmert.training.optimizers import build_optimizer
+from lxmert.training.pieces import count_examples
+from lxmert.training.precision import Precision
+from lxmert.training.ranks import Ranks
+from lxmert.training.scalars import Scalars
 from lxmert.training.schedules import build_schedule
+from lxmert.training.step import Outcome, Task, TrainingStep
 from lxmert.training.stream import StepBatches, stream
 from lxmert.types import Batch
 
 log = logging.getLogger(__name__)
-
-Losses = Callable[[Batch], dict[str, Loss]]
 
 
 @dataclass
@@ -54,34 +56,52 @@ class TrainingJob:
     """One training run.
 
     Attributes:
-        model: on its device.
-        losses: losses of a batch by name; their weighted means are added up.
-        weights: weight of each loss; 1 where none is given.
+        task: model and losses.
         batches: builds the batch of each step.
         recipe: the recipe document.
         seed: decides the order, the masks and dropout.
         state: where unfinished work lives.
-        noise: the model's dropout.
         evaluate: called after each epoch and after the last step; None for no held-out split.
         device: where the model is.
         workers: processes that build batches.
         evaluate_first: also look at the untrained model, so that curves begin at step 0.
+        tripwire: stops a run that learns nothing; None for a run that need not learn.
+        ranks: the processes that train together.
+        tensorboard: folder of scalars; None for none.
         began: when this attempt began, by the monotonic clock.
     """
 
-    model: torch.nn.Module
-    losses: Losses
-    weights: dict[str, float]
+    task: Task
     batches: StepBatches
     recipe: dict[str, Any]
     seed: int
     state: JobState
-    noise: DropoutNoise
     evaluate: Callable[[], Evaluation] | None
     device: torch.device
     workers: int = 0
     evaluate_first: bool = False
+    tripwire: Tripwire | None = None
+    ranks: Ranks = field(default_factory=Ranks)
+    tensorboard: Path | None = None
     began: float = field(default_factory=time.monotonic)
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model that is trained."""
+        return self.task.model
+
+
+class _RollBack(Exception):
+    """The weights are not finite: the run goes on from its saved state, with care up to this step."""
+
+
+@dataclass
+class _Window:
+    """What was measured since the last record of the history."""
+
+    first_step: int
+    began: float = field(default_factory=time.monotonic)
+    data_seconds: float = 0.0
 
 
 class Trainer:
@@ -89,18 +109,34 @@ class Trainer:
 
     def __init__(self, job: TrainingJob) -> None:
         self.job, recipe = job, job.recipe
+        engine = Engine.of(recipe)
+        engine.prepare(job.model, job.device)
         self.total_steps = planned_steps(recipe, job.batches.steps_per_epoch)
         self.optimizer = build_optimizer(recipe["optimizer"], job.model.named_parameters())
         self.schedule = build_schedule(recipe["schedule"], self.total_steps)
+        self.precision = Precision(engine.precision, job.device)
+        self.training = TrainingStep(
+            job.task,
+            self.optimizer,
+            recipe["clip_norm"],
+            self.precision,
+            job.ranks,
+            job.device,
+            engine.micro_batch,
+        )
         self.best_path = job.state.folder / "best.safetensors"
         self.step = 0
         self.best: float | None = None
         self.best_step = 0
         self.evaluations: list[dict[str, float]] = []
+        self.bad = BadBatches(engine.max_bad_batches)
+        self._careful_until = 0
         self._earlier_seconds = 0.0
         self._sums: dict[str, float] = {}
         self._counts: dict[str, float] = {}
         self._restore()
+        wanted = job.tensorboard is not None and job.ranks.first
+        self._scalars = Scalars(job.tensorboard, job.state.history_path) if wanted else None
 
     def seconds(self) -> float:
         """Time spent so far, with earlier attempts up to their last save."""
@@ -111,98 +147,183 @@ class Trainer:
 
         Raises:
             Interrupted: a signal asked to stop; the state is saved.
-            LxmertError: a loss is not finite.
+            LxmertError: too many batches without a finite loss, or a score at chance.
         """
+        with self.job.ranks.stop_signal() as stop:
+            self._check_tripwire()
+            if self.job.evaluate_first and self.step == 0 and not self.evaluations:
+                self._evaluate()
+            if self.step == 0:
+                self._save()  # what a run rolls back to before its first save
+            while self.step < self.total_steps:
+                try:
+                    self._go_on(stop)
+                except _RollBack:
+                    self._roll_back()
+        if self._scalars is not None:
+            self._scalars.close()
+
+    def _go_on(self, stop: StopSignal) -> None:
         job, recipe = self.job, self.job.recipe
         progress = Progress(self.total_steps, "steps", "training", start=self.step)
-        with StopSignal() as stop:
-            if job.evaluate_first and self.step == 0 and not self.evaluations:
+        saved = wait = time.monotonic()
+        window = _Window(self.step)
+        for step, batch in stream(job.batches, self.step, self.total_steps, job.workers):
+            window.data_seconds += time.monotonic() - wait
+            due = job.ranks.first and time.monotonic() - saved >= recipe["save_every_seconds"]
+            outcome = self._train(step, batch, (stop.requested, due))
+            self.step = step + 1
+            if job.ranks.first:
+                progress.advance(note=f"loss {outcome.loss:.3f}")
+            if self.step % recipe["log_every_steps"] == 0 or self.step == self.total_steps:
+                self._log_window(window, count_examples(batch))
+                window = _Window(self.step)
+            stopping, saving = (votes > 0 for votes in outcome.flags)
+            if self._epoch_ends() and job.evaluate is not None:
+                began = time.monotonic()
+                self._check_weights()
                 self._evaluate()
-            saved = window = wait = time.monotonic()
-            window_step, data_seconds = self.step, 0.0
-            for step, batch in stream(job.batches, self.step, self.total_steps, job.workers):
-                data_seconds += time.monotonic() - wait
-                loss = self._train_step(step, batch)
-                self.step = step + 1
-                progress.advance(note=f"loss {loss:.3f}")
-                if self.step % recipe["log_every_steps"] == 0 or self.step == self.total_steps:
-                    spent = max(time.monotonic() - window, 1e-9)
-                    self._log_window(self.step - window_step, spent, data_seconds, len(batch))
-                    window, window_step, data_seconds = time.monotonic(), self.step, 0.0
-                if self._epoch_ends() and job.evaluate is not None:
-                    began = time.monotonic()
-                    self._evaluate()
-                    self._save()
-                    saved = time.monotonic()
-                    window += saved - began  # the window's speed is that of its steps
-                if stop.requested or time.monotonic() - saved >= recipe["save_every_seconds"]:
-                    self._save()
-                    saved = time.monotonic()
-                if stop.requested and self.step < self.total_steps:
-                    raise Interrupted(
-                        f"saved at step {self.step} of {self.total_steps} in {job.state.folder}"
-                    )
-                wait = time.monotonic()
-        progress.close()
+                self._save()
+                self._check_tripwire()
+                saved = time.monotonic()
+                window.began += saved - began  # the window's speed is that of its steps
+            elif stopping or saving:
+                self._check_weights()
+                self._save()
+                saved = time.monotonic()
+            if stopping and self.step < self.total_steps:
+                job.ranks.wait()
+                raise Interrupted(f"saved at step {self.step} of {self.total_steps} in {job.state.folder}")
+            wait = time.monotonic()
+        self._check_weights()
+        if job.ranks.first:
+            progress.close()
 
-    def _train_step(self, step: int, batch: Batch) -> float:
-        job = self.job
-        job.model.train()
-        job.noise.begin(job.seed, step)
-        losses = job.losses(batch.to(job.device))
-        total = sum(job.weights.get(name, 1.0) * loss.mean() for name, loss in losses.items())
-        assert isinstance(total, torch.Tensor), "a training step needs at least one loss"
-        value = float(total.detach())
-        if not math.isfinite(value):
-            parts = ", ".join(f"{name} {float(loss.mean().detach()):.3g}" for name, loss in losses.items())
-            raise LxmertError(
-                f"step {step}: the loss is not finite ({parts}). The state before it is kept in"
-                f" {job.state.folder}; lower optimizer/lr or check the inputs, then run again."
-            )
-        total.backward()
-        scale = clip_scale(self.optimizer.grad_norm(), job.recipe["clip_norm"])
-        self.optimizer.step(self.schedule(step), grad_scale=scale)
+    def _train(self, step: int, batch: Batch, flags: tuple[bool, ...]) -> Outcome:
+        """One step; it makes no update with a batch that is known, or now turns out, to be bad."""
+        if step in self.bad.steps:
+            return self._pass_over(step, flags)
+        outcome = self.training.run(batch, self.job.seed, step, self.schedule(step), flags)
+        if not outcome.updated:
+            self._check_weights()  # if it is they that are at fault, any batch looks bad
+            self._note_bad(step, batch)
+            self._log_bad(step)
+            return outcome
+        if step < self._careful_until and not are_finite(list(self.optimizer.parameters.values())):
+            self._note_bad(step, batch)
+            raise _RollBack
+        for name, value in outcome.sums.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0.0) + outcome.counts[name]
+        return outcome
+
+    def _pass_over(self, step: int, flags: tuple[bool, ...]) -> Outcome:
+        self._log_bad(step)
+        votes = torch.tensor(flags, dtype=torch.float64, device=self.job.device)
+        self.job.ranks.add_up(votes)
+        return Outcome({}, {}, float("nan"), False, votes.tolist())
+
+    def _note_bad(self, step: int, batch: Batch) -> None:
+        names = self._names(step, batch)
+        self.bad.add(step, names, self.job.state.folder)
+
+    def _names(self, step: int, batch: Batch) -> list[str]:
+        """The examples of a batch, or those whose own loss is not finite."""
+        find = getattr(self.job.batches, "names", None)
+        names = find(step) if find else [f"{place} of the batch" for place in range(count_examples(batch))]
+        alone = [
+            name
+            for place, name in enumerate(names)
+            if not abs(self.training.loss_of(batch, (place, place + 1))) < float("inf")
+        ]
+        return alone or names
+
+    def _log_bad(self, step: int) -> None:
+        if self.job.ranks.first:
+            self._record({"step": step + 1, "left_out": self.bad.steps[step]})
+
+    def _check_weights(self) -> None:
+        """Rolls back where an update spoilt the weights; every rank has the same."""
+        if not are_finite(list(self.optimizer.parameters.values())):
+            raise _RollBack
+
+    def _roll_back(self) -> None:
+        """Goes on from the last good state; the updates after it are checked one by one."""
+        self._careful_until = max(self._careful_until, self.step + 1)
+        log.warning("the weights are no longer finite; going back from step %d to the saved state", self.step)
+        before = self.step
         self.optimizer.zero_grad()
-        for name, loss in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(loss.sum.detach())
-            self._counts[name] = self._counts.get(name, 0.0) + float(loss.denominator)
-        return value
+        if not self._restore():
+            raise LxmertError(
+                f"step {before}: the weights are not finite, and {self.job.state.folder} holds no earlier"
+                " ones. Lower optimizer/lr, then run again."
+            )
 
-    def _log_window(self, steps: int, spent: float, data_seconds: float, examples: int) -> None:
+    def _log_window(self, window: _Window, examples: int) -> None:
+        spent = max(time.monotonic() - window.began, 1e-9)
+        steps = self.step - window.first_step
         # In one order, whether the sums were counted here or read from a state: additions round.
         means = {name: self._sums[name] / max(self._counts[name], 1e-12) for name in sorted(self._sums)}
         record: dict[str, Any] = {
             "step": self.step,
             "epoch": self.step / self.job.batches.steps_per_epoch,
-            "loss": sum(self.job.weights.get(name, 1.0) * mean for name, mean in means.items()),
+            "loss": self.job.task.total(means),
             "losses": means,
             "lr": self.job.recipe["optimizer"]["lr"] * self.schedule(self.step - 1),
             "examples_per_second": steps * examples / spent,
-            "data_seconds": data_seconds / max(steps, 1),
-            "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "data_seconds": window.data_seconds / max(steps, 1),
+            "memory_mb": self._memory_mb(),
         }
-        self.job.state.log(record)
+        if means:
+            self._record(record)
         self._sums, self._counts = {}, {}
+
+    def _memory_mb(self) -> float:
+        if self.job.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.job.device) / 2**20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    def _record(self, record: dict[str, Any]) -> None:
+        if not self.job.ranks.first:
+            return
+        self.job.state.log(record)
+        if self._scalars is not None:
+            self._scalars.add(record)
 
     def _epoch_ends(self) -> bool:
         return self.step % self.job.batches.steps_per_epoch == 0 or self.step == self.total_steps
 
     def _evaluate(self) -> None:
         assert self.job.evaluate is not None
+        if not self.job.ranks.first:
+            return
         self.job.model.eval()
-        evaluation = self.job.evaluate()
+        with self.precision.lowered():
+            evaluation = self.job.evaluate()
         record = {
             "step": self.step,
             "epoch": self.step / self.job.batches.steps_per_epoch,
             **evaluation.figures,
         }
         self.evaluations.append(record)
-        self.job.state.log({"evaluation": True, **record})
+        self._record({"evaluation": True, **record})
         figures = ", ".join(f"{name} {value:.4f}" for name, value in evaluation.figures.items())
         log.info("epoch %.3g/%d: %s", record["epoch"], self.job.recipe["max_epochs"], figures)
         if self.best is None or evaluation.select_by > self.best:  # strictly better, as the reference
             self.best, self.best_step = evaluation.select_by, self.step
             save_tensors(self.best_path, model_tensors(self.job.model))
+
+    def _check_tripwire(self) -> None:
+        if self.job.tripwire is None:
+            return
+        complaint: LxmertError | None = None
+        if self.job.ranks.first:
+            try:
+                self.job.tripwire.check(self.evaluations, self.job.state.folder)
+            except LxmertError as error:
+                complaint = error
+        if self.job.ranks.any_of(complaint is not None):
+            raise complaint or LxmertError("rank 0 stopped the run")
 
     def load_best(self) -> None:
         """Puts the best weights into the model; the last ones where nothing was evaluated."""
@@ -210,8 +331,11 @@ class Trainer:
             load_tensors(self.job.model, load_file(str(self.best_path)), str(self.best_path))
 
     def _save(self) -> None:
+        if not self.job.ranks.first:
+            return
         tensors = {f"model.{name}": value for name, value in model_tensors(self.job.model).items()}
         tensors |= {f"optimizer.{name}": value for name, value in self.optimizer.state_dict().items()}
+        scale = self.precision.scale
         self.job.state.save(
             tensors,
             {
@@ -222,20 +346,33 @@ class Trainer:
                 "seconds": self.seconds(),
                 "sums": self._sums,
                 "counts": self._counts,
+                "bad_batches": self.bad.state(),
+                "micro_batch": self.training.micro_batch,
+                "loss_scale": None if scale is None else scale.state(),
             },
         )
 
-    def _restore(self) -> None:
-        loaded = self.job.state.load()
+    def _restore(self) -> bool:
+        """Takes over the saved state; False where there is none."""
+        with self.job.ranks.one_by_one():
+            loaded = self.job.state.load()
         if loaded is None:
-            return
+            return False
         tensors, meta = loaded
         load_tensors(self.job.model, _with_prefix(tensors, "model."), str(self.job.state.folder))
         self.optimizer.load_state_dict(_with_prefix(tensors, "optimizer."))
         self.step, self.best, self.best_step = meta["step"], meta["best"], meta["best_step"]
         self.evaluations, self._earlier_seconds = meta["evaluations"], meta["seconds"]
         self._sums, self._counts = meta["sums"], meta["counts"]
-        log.info("going on at step %d of %d from %s", self.step, self.total_steps, self.job.state.folder)
+        self.bad.restore(meta["bad_batches"])
+        held, wanted = meta["micro_batch"], self.training.micro_batch
+        if held is not None:  # it was halved when memory ran out
+            self.training.micro_batch = held if wanted is None else min(held, wanted)
+        if self.precision.scale is not None and meta["loss_scale"] is not None:
+            self.precision.scale.restore(meta["loss_scale"])
+        if self.step:
+            log.info("going on at step %d of %d from %s", self.step, self.total_steps, self.job.state.folder)
+        return True
 
 
 def planned_steps(recipe: dict[str, Any], steps_per_epoch: int) -> int:

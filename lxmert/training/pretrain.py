@@ -19,7 +19,10 @@ from lxmert.files import fingerprint
 from lxmert.models.pretraining import PretrainingModel
 from lxmert.state import JobState
 from lxmert.training.building import build_pretraining_model, describe_model
+from lxmert.training.engine import resumable
 from lxmert.training.loop import Evaluation, Trainer, TrainingJob
+from lxmert.training.ranks import Ranks
+from lxmert.training.step import Task
 
 log = logging.getLogger(__name__)
 
@@ -49,17 +52,35 @@ class PretrainInputs:
 
 
 def pretrain(
-    spec: dict[str, Any], inputs: PretrainInputs, state_folder: Path, device: torch.device, workers: int
+    spec: dict[str, Any],
+    inputs: PretrainInputs,
+    state_folder: Path,
+    device: torch.device,
+    workers: int,
+    ranks: Ranks | None = None,
+    tensorboard: Path | None = None,
 ) -> tuple[Trainer, dict[str, Any]]:
     """Trains to the end and returns the trainer, with what its weights files say of the model.
+
+    Args:
+        spec: the job spec.
+        inputs: files to read.
+        state_folder: folder for unfinished work.
+        device: where to compute.
+        workers: processes that build batches.
+        ranks: the processes that train together; None: this one alone.
+        tensorboard: folder of scalars; None for none.
 
     Raises:
         LxmertError: an input does not fit.
         Interrupted: a signal asked to stop; the state is saved.
     """
     began = time.monotonic()
+    ranks = ranks or Ranks()
     recipe, seed = spec["recipe"], spec["seed"]
-    state = JobState(state_folder, {"spec": spec, "inputs": inputs.fingerprints()})
+    fingerprints = inputs.fingerprints()
+    with ranks.one_by_one():
+        state = JobState(state_folder, {"spec": resumable(spec), "inputs": fingerprints})
     regions = RegionSource(inputs.features, recipe.get("cut"))
     table = read_answer_table(inputs.answers)
     vocabulary = read_vocabulary(inputs.vocabulary)
@@ -70,18 +91,17 @@ def pretrain(
     held_out = PretrainBatches(inputs.valid, regions, held_out_recipe, vocabulary, seed, "valid")
     trainer = Trainer(
         TrainingJob(
-            model=model,
-            losses=model,
-            weights=model.weights,
+            task=Task(model, model.encoder.noise, model, model.denominators, model.weights),
             batches=batches,
             recipe=recipe,
             seed=seed,
             state=state,
-            noise=model.encoder.noise,
             evaluate=lambda: held_out_losses(model, held_out, device),
             device=device,
             workers=workers,
             evaluate_first=True,
+            ranks=ranks,
+            tensorboard=tensorboard,
             began=began,
         )
     )

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lxmert.files import atomic_write_json
 from lxmert.specs.jobs import read_job_spec
+from lxmert.training import launch
+
+if TYPE_CHECKING:
+    import torch
+
+    from lxmert.training.ranks import Ranks
 
 NEEDS = ("run", "seed", "system/system", "system/encoder", "size", "recipe/objectives")
 
@@ -23,19 +30,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out-weights", required=True, type=Path, help="last weights, as published runs use")
     parser.add_argument("--out-metrics", required=True, type=Path, help="losses and seconds, as JSON")
     parser.add_argument("--out-history", required=True, type=Path, help="training curve, JSON lines")
+    launch.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Trains and writes the outputs."""
-    from lxmert.devices import pick_device
+    """Trains and writes the outputs, in one process or in several."""
+    launch.run_on_ranks(args, "pretrain", _train)
+
+
+def _train(args: argparse.Namespace, device: torch.device, ranks: Ranks) -> None:
     from lxmert.models.weights import model_tensors, save_weights
     from lxmert.training.loop import copy_history
     from lxmert.training.pretrain import PretrainInputs, pretrain
 
     spec = read_job_spec(args.spec, needs=NEEDS)
     inputs = PretrainInputs(args.features, args.train, args.valid, args.answers, args.vocabulary)
-    device = pick_device(args.gpus, args.threads)
-    trainer, meta = pretrain(spec, inputs, args.state, device, args.workers)
+    tensorboard = args.tensorboard and args.tensorboard / spec["run"]
+    trainer, meta = pretrain(spec, inputs, args.state, device, args.workers, ranks, tensorboard)
+    if not ranks.first:
+        return
     save_weights(args.out_weights, model_tensors(trainer.job.model), meta)
     copy_history(trainer.job.state, args.out_history)
     atomic_write_json(
