@@ -34,6 +34,10 @@ _RECORD_PREFIX = b"r"
 _COMMIT_BYTES = 32 << 20
 
 
+class UnfitRegions(DataError):
+    """Regions of one image that the store cannot hold; the store is as it was."""
+
+
 class RegionWriter:
     """Writes a store that may be interrupted at any moment.
 
@@ -116,12 +120,16 @@ class RegionWriter:
         """Adds one image; it is safe after the next commit.
 
         Raises:
-            DataError: the image is there already, its regions do not fit, or the disk is full.
+            UnfitRegions: its id or regions do not fit.
+            DataError: the image is there already, or the disk is full.
         """
-        key = encode_id(image_id, str(self.path))
+        try:
+            key = encode_id(image_id, str(self.path))
+            record = encode_record(image_id, regions, self.schema, str(self.path))
+        except DataError as error:
+            raise UnfitRegions(str(error)) from error
         if key in self._ids:
             raise DataError(f"{self.path}: image {image_id} appears twice; remove one of the two.")
-        record = encode_record(image_id, regions, self.schema, str(self.path))
         self._database.put(_RECORD_PREFIX + key, b"".join((hashlib.sha256(record).digest(), record)))
         self._ids.add(key)
         self._new += 1

@@ -6,10 +6,13 @@ import argparse
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
-from lxmert.detector.documents import parse_profile, parse_size
-from lxmert.detector.extract import (
-    Extractor,
+from lxmert.detector import parity
+from lxmert.detector.documents import Profile, parse_profile, parse_size
+from lxmert.detector.extract import PRECISIONS, Extractor
+from lxmert.detector.extract_job import (
+    Job,
     extract_images,
     open_writer,
     parse_shard,
@@ -18,6 +21,7 @@ from lxmert.detector.extract import (
     shard_images,
     store_schema,
 )
+from lxmert.detector.given_boxes import GivenBoxes
 from lxmert.detector.model import Detector, load_detector, with_classes
 from lxmert.detector.train_cli import set_up
 from lxmert.errors import SpecError, WeightsError
@@ -36,6 +40,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard", default="1/1", help="i/n: the i-th of n parts, by a hash of image ids")
     parser.add_argument("--state", type=Path, required=True, help="folder for unfinished work")
     parser.add_argument("--out", type=Path, required=True, help="part of a region store")
+    parser.add_argument("--boxes", type=Path, help="JSON or JSON lines: an image and its boxes_px, for each")
+    parser.add_argument(
+        "--boxes-as", choices=("regions", "proposals"), default="regions",
+        help="regions: exactly these boxes, in their order; proposals: scored and selected by the profile",
+    )  # fmt: skip
+    add_speed_arguments(parser)
+
+
+def add_speed_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that trade exactness for speed."""
+    group = parser.add_argument_group("speed (features then differ from float32's by what the log prints)")
+    group.add_argument(
+        "--precision", choices=sorted(PRECISIONS), default="float32", help="of the convolutions"
+    )
+    group.add_argument("--channels-last", action="store_true", help="memory format of the convolutions")
+    group.add_argument("--batch", type=int, default=1, help="images of one shape run together")
+    group.add_argument(
+        "--parity-limit", type=float, default=0.02,
+        help="the median relative deviation of a region's features may be so large",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
@@ -43,26 +67,56 @@ def run(args: argparse.Namespace) -> None:
     spec = read_job_spec(args.spec)
     if "profile" not in spec:
         raise SpecError("--spec: profile is missing; give the document.")
+    if args.batch < 1:
+        raise SpecError(f"--batch {args.batch}: must be 1 or more.")
     profile = parse_profile(spec["profile"])
     index, count = parse_shard(args.shard)
+    images = shard_images(args.listing, index, count)
+    boxes = _given_boxes(args, profile, images)
     device = set_up(args)
     weights = fingerprint(args.weights)
     model, meta = load_detector(args.weights)
     _check_size(model, spec, args.weights)
     model.to(device).fold_norms()
-    inputs = {"weights": weights, "listing": fingerprint(args.listing)}
-    state = JobState(args.state, {"spec": spec, "shard": f"{index + 1}/{count}", "inputs": inputs})
-    images = shard_images(args.listing, index, count)
-    schema = store_schema(model, profile, spec["profile"])
+    job = Job(profile, spec["profile"], args.precision, args.channels_last, args.batch, boxes)
+    key: dict[str, Any] = {"spec": spec, "shard": f"{index + 1}/{count}"}
+    key["inputs"] = {"weights": weights, "listing": fingerprint(args.listing)}
+    if boxes is not None:
+        key["inputs"]["boxes"] = {**fingerprint(args.boxes), "as": boxes.meaning}
+    if not job.exact:
+        key["numerics"] = [job.precision, job.channels_last, job.batch]
+    state = JobState(args.state, key)
+    if job.precision != "float32" or job.channels_last:
+        paths = [path for _, path in images]
+        parity.check(model, profile, job.precision, job.channels_last, paths, args.parity_limit)
+    extractor = Extractor(model, profile, job.precision, job.channels_last)
     began = time.monotonic()
-    with open_writer(args.out, schema, state.folder) as writer:
+    with open_writer(args.out, store_schema(model, job), state.folder) as writer:
         before = len(writer)
-        bad = extract_images(Extractor(model, profile), images, writer, args.workers)
-        done, seconds = len(writer) - before, time.monotonic() - began
-        listed = settle_bad_images(bad, profile.bad_images, len(images))
-        writer.finish({**provenance(spec["profile"], model, weights["sha256"], meta), "quarantined": listed})
+        tally = extract_images(extractor, images, writer, args.workers, job)
+        done, seconds = len(writer) - before, max(time.monotonic() - began, 1e-9)
+        listed = settle_bad_images(tally.bad, profile.bad_images, len(images))
+        writer.finish({**provenance(job, model, weights["sha256"], meta), "quarantined": listed})
     state.clear()
-    log.info("%d images in %.1f s, %.1f images/s, %d bad", done, seconds, done / max(seconds, 1e-9), len(bad))
+    log.info(
+        "%d images in %.1f s, %.1f images/s, network busy %.0f %%, %d bad",
+        done,
+        seconds,
+        done / seconds,
+        100 * tally.device_seconds / seconds,
+        len(tally.bad),
+    )
+
+
+def _given_boxes(
+    args: argparse.Namespace, profile: Profile, images: list[tuple[str, Path]]
+) -> GivenBoxes | None:
+    if args.boxes is None:
+        return None
+    boxes = GivenBoxes(args.boxes, args.boxes_as)
+    boxes.check_listing([image_id for image_id, _ in shard_images(args.listing, 0, 1)], args.listing)
+    boxes.check_images(images, profile.image.exif, args.workers)
+    return boxes
 
 
 def _check_size(model: Detector, spec: dict, weights: Path) -> None:  # type: ignore[type-arg]

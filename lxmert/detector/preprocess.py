@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from lxmert.detector.documents import ImageRule
 from lxmert.errors import DataError
 
 ImageSource = Any  # Path | str | bytes | PIL.Image.Image | np.ndarray
@@ -22,6 +23,8 @@ _DECODE_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error,
     OverflowError, MemoryError, Image.DecompressionBombError, NotImplementedError,
 )  # fmt: skip
+
+_ORIENTATION, _SWAPPING = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
 
 
 def decode_image(
@@ -88,7 +91,7 @@ def _pil_to_rgb(image: Image.Image, exif: str) -> np.ndarray:
         image.seek(0)
     image.load()
     if exif == "apply":
-        image = ImageOps.exif_transpose(image)
+        image = _turned(image)
     if image.mode.startswith("I"):  # 16 bits a pixel, whatever Pillow calls it
         values = np.asarray(image).astype(np.int64)
         return _array_to_rgb(np.clip(values, 0, 65535).astype(np.uint16), None)
@@ -99,6 +102,30 @@ def _pil_to_rgb(image: Image.Image, exif: str) -> np.ndarray:
     elif image.mode == "RGBA":
         return np.asarray(image)[:, :, :3]
     return np.asarray(image.convert("RGB"))
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """The image as its EXIF tag says it is seen; a tag that cannot be read turns nothing, as in OpenCV."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except _DECODE_ERRORS:
+        return image
+
+
+def image_size(source: ImageSource, exif: str = "apply") -> tuple[int, int] | None:
+    """Width and height of an image as it is seen, from its first bytes; None where they cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(source) as image:
+                width, height = image.size
+                try:
+                    turned = exif == "apply" and image.getexif().get(_ORIENTATION) in _SWAPPING
+                except _DECODE_ERRORS:
+                    turned = False
+    except _DECODE_ERRORS:
+        return None
+    return (height, width) if turned else (width, height)
 
 
 def _array_to_rgb(array: np.ndarray, order: str | None) -> np.ndarray:
@@ -142,38 +169,55 @@ def image_scale(height: int, width: int, short_side_px: int, long_side_px: int) 
     return scale
 
 
-def scaled_sides(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Blob height and width: half to even (Python's `round`), at least one pixel."""
+def scaled_sides(height: int, width: int, scale: float, sides: str = "half_to_even") -> tuple[int, int]:
+    """Blob height and width, at least one pixel: half to even (Python's `round`), or half up."""
+    if sides == "half_up":
+        return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
     return max(round(height * scale), 1), max(round(width * scale), 1)
 
 
 def make_blob(
-    image_bgr: np.ndarray, short_side_px: int, long_side_px: int, mean_bgr: tuple[float, ...]
+    image_bgr: np.ndarray,
+    short_side_px: int,
+    long_side_px: int,
+    mean_bgr: tuple[float, ...],
+    rule: ImageRule | None = None,
 ) -> Blob:
-    """Network input of a uint8 BGR image [h, w, 3].
+    """Network input of a uint8 BGR image [h, w, 3], by Caffe's rule or the profile's.
 
-    The mean goes first, then a float bilinear resize by the factor (spec: the reverse order, or a
-    resize to an integer size, gives other pixels).
+    Caffe takes the mean off first, then resizes floats by the factor; the reverse order, or a resize to a
+    size in whole pixels, gives other pixels.
 
-    Source: Caffe reference `_get_image_blob`; tests/golden/detector/test_resize.py.
+    Source: Caffe reference `_get_image_blob`; tests/golden/detector/test_detector_geometry.py.
     """
     height, width = image_bgr.shape[:2]
     scale = image_scale(height, width, short_side_px, long_side_px)
+    sides = rule.sides if rule else "half_to_even"
+    if rule and rule.resize == "pillow_before_mean":
+        image_bgr = _resized_by_pillow(image_bgr, scale, sides)
     # float32(float64(level) - mean), as subtracting a float64 mean from a float32 image in place gives.
     levels = (np.arange(256, dtype=np.float64)[:, None] - np.asarray(mean_bgr, np.float64)).astype(np.float32)
-    channels = [levels[:, c][image_bgr[:, :, c]] for c in range(3)]
-    pixels = resize_by_factor(np.stack(channels), scale)  # [3, h, w]
+    pixels = np.stack([levels[:, c][image_bgr[:, :, c]] for c in range(3)])  # [3, h, w]
+    if not rule or rule.resize == "factor_after_mean":
+        pixels = resize_by_factor(pixels, scale, sides)
     return Blob(pixels, scale, width, height)
 
 
-def resize_by_factor(channels: np.ndarray, scale: float) -> np.ndarray:
+def _resized_by_pillow(image_bgr: np.ndarray, scale: float, sides: str) -> np.ndarray:
+    """8-bit pixels resized to whole sides, antialiased where it shrinks, as detectron2 does."""
+    out_height, out_width = scaled_sides(*image_bgr.shape[:2], scale, sides)
+    image = Image.fromarray(np.ascontiguousarray(image_bgr))
+    return np.asarray(image.resize((out_width, out_height), Image.Resampling.BILINEAR))
+
+
+def resize_by_factor(channels: np.ndarray, scale: float, sides: str = "half_to_even") -> np.ndarray:
     """Bilinear resize of float32 [C, h, w] by an explicit factor, as `cv2.resize(fx=, fy=)` does.
 
     Source pixel of destination d is (d + 0.5) / scale - 0.5 with the factor itself, not with the
     ratio of integer sizes; edges clamp; no antialiasing even when shrinking.
     """
     _, height, width = channels.shape
-    out_height, out_width = scaled_sides(height, width, scale)
+    out_height, out_width = scaled_sides(height, width, scale, sides)
     left, right, weight_x = _taps(out_width, width, scale)
     upper, lower, weight_y = _taps(out_height, height, scale)
     rows = np.unique(np.concatenate([upper, lower]))  # shrinking reads only some rows
