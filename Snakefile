@@ -17,6 +17,7 @@ scattergather:
 
 
 include: "workflow/rules/download.smk"
+include: "workflow/rules/own_data.smk"
 include: "workflow/rules/annotations.smk"
 include: "workflow/rules/detector.smk"
 include: "workflow/rules/features.smk"

@@ -25,8 +25,8 @@ _WORDS = {
 
 
 def needed_assets(plan: Plan, catalogue: Catalogue) -> list[Asset]:
-    """Assets that the graph of a configuration reads, in the catalogue's order; none if it draws its data."""
-    if plan.corpus["raw"] == "generate":
+    """Assets that the graph of a configuration reads, in the catalogue's order; none if it makes its data."""
+    if plan.corpus["raw"] != "assets":
         return []
     wanted = {asset.id for name in plan.all_raw_files() for asset in catalogue.providers(f"raw/{name}")}
     wanted |= {asset.id for asset in catalogue.read_together(plan.published_assets())}

@@ -19,6 +19,10 @@ _TOLERANCE_PX = 1.0
 # A vocabulary has at least one line.
 NO_ATTRIBUTE = "no attribute"
 _SPLIT_FOLDER = "images"
+FILES = (
+    *("objects.json", "attributes.json", "image_data.json", "objects_vocab.txt", "attributes_vocab.txt"),
+    *("splits/train.txt", "splits/val.txt", "splits/test.txt"),
+)
 
 
 def collect_boxes(data: OwnData) -> dict[str, dict[Box, int]]:

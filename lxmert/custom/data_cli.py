@@ -15,7 +15,7 @@ from lxmert.custom.data import OwnData, own_data_spec, read_own_data
 from lxmert.custom.folder import link_images
 from lxmert.custom.lines import SPLITS, Line
 from lxmert.errors import DataError
-from lxmert.files import atomic_path, atomic_write_json, atomic_write_text
+from lxmert.files import atomic_path, atomic_write_json, atomic_write_text, sha256_file
 from lxmert.progress import count
 from lxmert.specs.jobs import read_job_spec
 
@@ -31,8 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", required=True, type=Path, help="your folder of images")
     parser.add_argument("--out-root", required=True, type=Path, help="gets <split>.json and links in images/")
     parser.add_argument("--out-images", required=True, type=Path, help="which images they are, as JSON")
-    parser.add_argument("--out-coverage", required=True, type=Path, help="what the answers cover, as JSON")
-    parser.add_argument("--out-text", type=Path, help="the same as it is printed")
+    parser.add_argument(
+        "--out-manifest", required=True, type=Path, help="counts and answer coverage, as JSON"
+    )
+    parser.add_argument("--out-text", type=Path, help="the same in words")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -40,32 +42,39 @@ def run(args: argparse.Namespace) -> None:
     spec = read_job_spec(args.spec, needs=NEEDS)
     data = read_own_data(args.examples, args.images, own_data_spec(spec))
     ids = sorted({image for split in SPLITS for _, images in data.questions(split) for image in images})
-    link_images(data.folder, ids, args.out_root / "images")
-    for split in SPLITS:
-        _write_split(data, split, args.out_root / f"{split}.json")
-        images = {image for _, ids_ in data.questions(split) for image in ids_}
-        questions = sum(1 for _ in data.questions(split))
-        log.info("%s: %s questions on %s images", split, count(questions), count(len(images)))
-    if data.folder.unused:
-        log.info("%s: %s images are named by no line", args.images, count(data.folder.unused))
     report = _coverage(data, int(spec["min_answer_count"]))
-    for line in coverage_lines(report):
+    link_images(data.folder, ids, args.out_root / "images")
+    splits = {split: _write_split(data, split, args.out_root / f"{split}.json") for split in SPLITS}
+    text = [
+        *(
+            f"{split}: {count(part['questions'])} questions on {count(part['images'])} images"
+            for split, part in splits.items()
+        ),
+        *([f"{count(data.folder.unused)} images are named by no line"] if data.folder.unused else []),
+        *coverage_lines(report),
+    ]
+    for line in text:
         log.info("%s", line)
-    atomic_write_json(args.out_coverage, report)
     if args.out_text is not None:
-        atomic_write_text(args.out_text, "".join(f"{line}\n" for line in coverage_lines(report)))
-    # Last, since images are listed and looked at anew when it changes.
+        atomic_write_text(args.out_text, "".join(f"{line}\n" for line in text))
+    # Last, since what follows is made anew when they change.
     atomic_write_json(args.out_images, _digest(data, ids))
+    atomic_write_json(args.out_manifest, {"splits": splits, "coverage": report})
 
 
-def _write_split(data: OwnData, split: str, path: Path) -> None:
-    """One record a line, in the order of the file."""
+def _write_split(data: OwnData, split: str, path: Path) -> dict[str, Any]:
+    """Writes one record a line, in the order of the file; returns counts and checksum."""
+    images: set[str] = set()
+    questions = 0
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as handle:
         separator = "["
         for record in _records(data, split):
+            images.update(record["images"])
+            questions += 1
             handle.write(separator + json.dumps(record, ensure_ascii=False, sort_keys=True))
             separator = ",\n"
         handle.write("]\n")
+    return {"questions": questions, "images": len(images), "sha256": sha256_file(path)}
 
 
 def _records(data: OwnData, split: str) -> Iterator[dict[str, Any]]:

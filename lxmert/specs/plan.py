@@ -8,6 +8,7 @@ from typing import Any
 from lxmert.errors import SpecError, suggest
 from lxmert.specs.documents import merge
 from lxmert.specs.jobs import job_spec_text
+from lxmert.specs.own import GIVEN
 from lxmert.specs.resolve import DOWNLOAD, PRETRAIN, Document, Resolved, Run, run_name
 
 PUBLISHED = "published"
@@ -96,7 +97,7 @@ class Plan(Resolved):
     def trains_detector(self) -> bool:
         """Whether this plan trains a detector: it extracts features, and takes nobody's weights."""
         branches = self.branches
-        return branches["features"] != DOWNLOAD and branches["detector"] != DOWNLOAD
+        return branches["features"] != DOWNLOAD and branches["detector"] not in (DOWNLOAD, GIVEN)
 
     def feature_files(self) -> list[str]:
         """Image folders and the files that restrict them, or published features, of this plan."""
@@ -120,6 +121,20 @@ class Plan(Resolved):
             files += [init] if (init := self.corpus["detector"].get("init")) else []
         names = [*self.feature_files(), *self.vocabulary_files(), *self.name_files(), *files]
         return list(dict.fromkeys(names))
+
+    def made_files(self, names: list[str]) -> list[str] | None:
+        """What tells that raw files are there which this graph makes itself, None where it makes none."""
+        made = self.corpus["made"]
+        found = [max((start for start in made if name.startswith(start)), key=len) for name in names if made]
+        return list(dict.fromkeys(made[start] for start in found)) if made else None
+
+    def detector_weights(self) -> str | None:
+        """Your own file of detector weights: what features come from, or what its training starts from."""
+        return self.own["detector"].get("weights") if self.own else None
+
+    def weights_of(self, run: str) -> str | None:
+        """Your own file of pretrained weights that a run starts from."""
+        return self.own.get("weights") if self.runs[run].init == "pretrained" else None
 
     def published_assets(self) -> list[str]:
         """Assets with weights that this plan takes instead of training."""
@@ -171,7 +186,22 @@ class Plan(Resolved):
     def vocabulary_spec(self) -> str:
         """Size of the vocabulary, and whether it is trained or taken as it is."""
         settings = self.corpus["vocabulary"]
-        return self._text("vocabulary", size=settings["size"], train="asset" not in settings)
+        size = {} if settings["size"] is None else {"size": settings["size"]}
+        return self._text("vocabulary", **size, train="asset" not in settings)
+
+    def own_data_spec(self) -> str:
+        """How your own lines are read and split, and which answers are kept."""
+        return self._own_spec("own-data", min_answer_count=self.own["min_answer_count"])
+
+    def own_boxes_spec(self) -> str:
+        """How your own boxes are split."""
+        return self._own_spec("own-boxes")
+
+    def _own_spec(self, kind: str, **more: Any) -> str:
+        task = next(name for name in self.used_tasks() if name != PRETRAIN)
+        images = self.tasks[task]["images_per_example"]
+        own = {name: self.own[name] for name in ("shares", "test_answers")}
+        return self._text(kind, seed=True, images_per_example=images, **own, **more)
 
     def prepare_spec(self, task: str) -> str:
         """How raw files become examples."""

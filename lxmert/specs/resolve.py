@@ -17,6 +17,7 @@ from lxmert.specs.documents import (
     recipe_path,
     shown,
 )
+from lxmert.specs.own import GIVEN, OWN, lay_own_over, own_mistakes
 
 Document = dict[str, Any]
 
@@ -69,6 +70,8 @@ class Resolved:
         self._mistakes = mistakes(config, schema("config"), where)
         self._stop_on_mistakes()
         self.config = fill_defaults(config, schema("config"))
+        runs = self.config["runs"].items()
+        self.config["runs"] = {name: settings for name, settings in runs if settings is not None}
         self._overrides: Document = self.config["overrides"]
         self._check_names()
         self._stop_on_mistakes()
@@ -76,8 +79,13 @@ class Resolved:
         self.corpus: Document = self._document("corpus", self.config["corpus"])
         self._assets: dict[str, str] = {}  # branch -> the asset that config.yaml names for it
         self.branches = {name: self._branch(name) for name in BRANCHES}
+        # Settings of your own data; empty where another corpus is chosen.
+        self.own: Document = self.config["custom"] if self.corpus["raw"] == OWN else {}
+        if self.own:
+            self._take_own_data()
         self.datasets = {name: self._document("dataset", name) for name in document_names("dataset")}
         self.tasks = {name: self._document("task", name) for name in self._task_names()}
+        self._check_tasks_have_data()
         self.detector = self._detector()
         self.systems: dict[str, Document] = {}
         self.sizes: dict[str, Document] = {}
@@ -90,7 +98,7 @@ class Resolved:
         self.pretrainings: dict[str, Run] = {}
         if self.branches["weights"] == DOWNLOAD:
             self._check_published_weights(list(needed))
-        else:
+        elif self.branches["weights"] != GIVEN:
             self.pretrainings = {run_name(system, PRETRAIN): self._pretraining(system) for system in needed}
         self._check_shared_examples()
         self._stop_on_mistakes()
@@ -124,6 +132,44 @@ class Resolved:
             known = [*choices, *assets]
             self._complain(name, f'corpus {self.corpus_name} has no "{chosen}".{suggest(chosen, known)}')
         return str(chosen)
+
+    def _take_own_data(self) -> None:
+        for path, text in own_mistakes(self.own):
+            self._complain(path, text)
+        self._stop_on_mistakes()
+        self.corpus = lay_own_over(self.corpus, self.own)
+        for part in ("size", "recipe"):
+            name, kind = self.corpus["detector"][part], f"detector_{part}"
+            self._known(f"custom/detector/{part}", f"detector {part}", name, document_names(kind))
+        self._known("custom/detector/profile", "profile", self.corpus["profile"], document_names("profile"))
+        self._stop_on_mistakes()
+        if "weights" in self.own:
+            self.branches["weights"] = GIVEN
+        if "train" not in self.own["detector"]:
+            self.branches["detector"] = GIVEN
+
+    def _check_tasks_have_data(self) -> None:
+        """Each task's data set is in the corpus; your own data are of one task."""
+        places = {f"tasks/{number}": task for number, task in enumerate(self.config["tasks"])}
+        runs = self.config["runs"].items()
+        places |= {f"runs/{name}": settings["task"] for name, settings in runs if "task" in settings}
+        known = [
+            name
+            for name, task in self.tasks.items()
+            if name != PRETRAIN and self.corpus_name in self.datasets[task["dataset"]]["corpora"]
+        ]
+        strange = {path: task for path, task in places.items() if task not in known}
+        for path, task in strange.items():
+            self._complain(
+                path, f"corpus {self.corpus_name} has no data for {task}. It has: {', '.join(known)}."
+            )
+        if self.own:
+            if len(set(places.values())) > 1:
+                self._complain("tasks", f"your own data are of one task; name one of: {', '.join(known)}.")
+            for name in known:
+                self.tasks[name]["splits"]["test"]["labelled"] = self.own["test_answers"]
+        if strange or self.own:
+            self._stop_on_mistakes()
 
     def _published_assets(self, branch: str) -> list[str]:
         published = self.corpus["published"]
@@ -285,7 +331,10 @@ class Resolved:
         over = settings.get("recipe", {})
         if over:
             recipe = self._laid_over(recipe, over, schema("finetune_recipe"), f"runs/{name}/recipe")
-        init, vision = settings.get("init", "pretrained"), settings.get("vision", True)
+        init, vision = str(settings.get("init", self.corpus["init"])), settings.get("vision", True)
+        if self.own and init == "pretrained" and "weights" not in self.own:
+            self._complain(f"runs/{name}/init", "no pretrained weights; name them in custom/weights.")
+            init = "scratch"
         return Run(name=name, task=task, system=system, recipe=recipe, init=init, vision=vision)
 
     def _pretraining(self, system: str) -> Run:

@@ -83,10 +83,9 @@ def receipts(names: list[str]) -> list[str]:
 
 
 def raw(names: list[str]) -> list[str]:
-    """Raw files as inputs: the manifest of a generated corpus, or receipts of the published files."""
-    if PLAN.corpus["raw"] == "generate":
-        return [f"{RAW}/world.json"] if names else []
-    return receipts(names)
+    """Raw files as inputs: the manifests of what is made here, or receipts of the published files."""
+    made = PLAN.made_files(names)
+    return receipts(names) if made is None else [f"{RAW}/{name}" for name in made]
 
 
 def raw_root(wildcards: Wildcards) -> str:
@@ -155,13 +154,33 @@ def listing_options(wildcards: Wildcards) -> str:
 
 def detector_init() -> list[str]:
     """What tells that the weights are there which detector training starts from, if the corpus names them."""
+    if PLAN.detector_weights():
+        return [PLAN.detector_weights()]
     name = PLAN.corpus["detector"].get("init")
     return raw([name]) if name else []
 
 
 def init_option(wildcards: Wildcards, input: InputFiles) -> str:
     """The option that names the weights training starts from."""
-    return f"--init {RAW}/{PLAN.corpus['detector']['init']}" if input.init else ""
+    if not input.init:
+        return ""
+    init = PLAN.detector_weights() or f"{RAW}/{PLAN.corpus['detector']['init']}"
+    return f"--init {init}"
+
+
+def own_inputs(wildcards: Wildcards) -> dict[str, str]:
+    """Your own file of examples and the folder of its images."""
+    return {name: PLAN.own[name] for name in ("examples", "images")}
+
+
+def own_vocabulary(wildcards: Wildcards) -> str:
+    """Your own file of the vocabulary."""
+    return PLAN.own["vocabulary"]
+
+
+def own_detector(wildcards: Wildcards) -> str:
+    """Your own file of detector weights."""
+    return PLAN.detector_weights()
 
 
 def example_files(wildcards: Wildcards) -> list[str]:
@@ -199,6 +218,12 @@ def stores_named(*beginnings: str) -> list[str]:
     """Region stores of the plan's tasks whose image sets begin so."""
     names = [name for task in PLAN.used_tasks() for name in PLAN.image_sets(task)]
     return [store(name) for name in dict.fromkeys(names) if name.startswith(beginnings)]
+
+
+def detector_weights(wildcards: Wildcards) -> str:
+    """The weights of the detector that features come from."""
+    trained = f"weights/{CORPUS}/detector.safetensors"
+    return trained if PLAN.trains_detector() else PLAN.detector_weights() or trained
 
 
 def shard_number(wildcards: Wildcards) -> str:
@@ -269,6 +294,8 @@ def run_examples(wildcards: Wildcards) -> str:
 
 def initial_weights(wildcards: Wildcards) -> list[str]:
     """The pretrained weights a run starts from, and none from scratch."""
+    if PLAN.weights_of(wildcards.run):
+        return [PLAN.weights_of(wildcards.run)]
     published = PLAN.published_weights_of(wildcards.run)
     if published:
         return [f"weights/{CORPUS}/{published}.safetensors"]
@@ -287,6 +314,8 @@ def initial_options(wildcards: Wildcards, input: InputFiles) -> str:
     """Options that name the weights a run starts from."""
     if not input.weights:
         return ""
+    if not input.answers:
+        return f"--init {input.weights}"
     table = f"{input.answers}/answers.json"
     if PLAN.published_weights_of(wildcards.run):
         table = f"{RAW}/{PLAN.published_answers(wildcards.run)}"

@@ -21,7 +21,7 @@ rule extract_nlvr2_features:
 
 rule extract:
     input:
-        weights="weights/{corpus}/detector.safetensors",
+        weights=detector_weights,
         listing="data/{corpus}/images/{image_set}.json",
     output:
         temp("features/{corpus}/parts/{image_set}/{scatteritem}.lmdb"),
