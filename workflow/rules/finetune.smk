@@ -29,6 +29,7 @@ rule finetune_run:
     threads: 8
     resources:
         gpu=0,
+        ranks=1,
         loader_workers=0,
         mem="16GB",
         runtime="1d",
@@ -38,7 +39,8 @@ rule finetune_run:
         state="state/{run}",
     shell:
         "python -m lxmert --gpus {resources.gpu} --threads {threads}"
-        " --workers {resources.loader_workers} finetune --spec {params.spec:q}"
+        " --workers {resources.loader_workers} finetune --ranks {resources.ranks} {SCALARS}"
+        " --spec {params.spec:q}"
         " --features {input.features} --examples {input.examples} --vocabulary {input.vocabulary}"
         " {params.init} --state {params.state}"
         " --out-weights {output.weights} --out-last {output.last} --out-spec {output.spec}"

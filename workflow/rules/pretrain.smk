@@ -1,5 +1,10 @@
 # Pretraining on the aggregated sentences.
 
+# Scalars change no result: no parameter, whose change would train again.
+SCALARS = (
+    f"--tensorboard {PLAN.config['tensorboard']}" if PLAN.config["tensorboard"] else ""
+)
+
 
 rule pretrain:
     input:
@@ -26,6 +31,7 @@ rule pretrain_system:
     threads: 8
     resources:
         gpu=0,
+        ranks=1,
         loader_workers=0,
         mem="32GB",
         runtime="10d",
@@ -34,7 +40,8 @@ rule pretrain_system:
         state="state/{pretraining}",
     shell:
         "python -m lxmert --gpus {resources.gpu} --threads {threads}"
-        " --workers {resources.loader_workers} pretrain --spec {params.spec:q}"
+        " --workers {resources.loader_workers} pretrain --ranks {resources.ranks} {SCALARS}"
+        " --spec {params.spec:q}"
         " --features {input.features} --train {input.examples}/train.safetensors"
         " --valid {input.examples}/valid.safetensors --answers {input.examples}/answers.json"
         " --vocabulary {input.vocabulary} --state {params.state}"
