@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lxmert.errors import SpecError, suggest
 from lxmert.models.layers import LayerNorm, Linear
@@ -31,7 +30,7 @@ class ClassificationHead(nn.Module):
 
     def score(self, pooled: Tensor) -> Tensor:
         """Logits [B, K] of pooled vectors [B, inputs * H]."""
-        return self.outer(self.norm(functional.gelu(self.inner(pooled))))
+        return self.outer(self.norm(self.inner(pooled, gelu=True)))
 
 
 class PairClassificationHead(ClassificationHead):

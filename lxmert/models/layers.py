@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lxmert.errors import SpecError, suggest
+from lxmert.models.products import finish_product, product
+from lxmert.models.quantized import Quantized
 
 MASKED_SCORE = -10000.0  # in float32 exp(-10000) is exactly 0: a masked key weighs nothing
 LAYER_NORM_EPS = 1e-12
@@ -68,8 +70,31 @@ class Size:
 class Linear(nn.Linear):
     """A linear layer whose values come later; drawing them here would use the global generator."""
 
+    quantized: Quantized | None = None  # stands in for the weights at inference, see models/quantized.py
+
     def reset_parameters(self) -> None:
         """Nothing: see the class."""
+
+    def forward(
+        self,
+        tokens: Tensor,
+        gelu: bool = False,
+        residual: Tensor | None = None,
+        rows: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Tokens [..., I] to [..., O]; what follows the product anyway costs no pass of its own.
+
+        Args:
+            tokens: float [..., I].
+            gelu: apply the exact GELU.
+            residual: add this, float [..., O].
+            rows: first and end of the outputs wanted; None: all O.
+        """
+        if self.quantized is not None:
+            return finish_product(self.quantized(tokens, rows), gelu, residual)
+        if rows is None:
+            return product(tokens, self.weight, self.bias, gelu, residual)
+        return product(tokens, self.weight[slice(*rows)], self.bias[slice(*rows)], gelu, residual)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -246,12 +271,12 @@ class Attention(nn.Module):
 
     def project_apart(self, readers: Tensor, read: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query of `readers` [B, N, H], key and value of `read` [B, M, H]."""
-        width = self.hidden
-        query_weight, other_weight = self.qkv.weight.split([width, 2 * width])
-        query_bias, other_bias = self.qkv.bias.split([width, 2 * width])
-        query = functional.linear(readers, query_weight, query_bias)
-        key, value = functional.linear(read, other_weight, other_bias).chunk(2, dim=-1)
-        return query, key, value
+        key, value = self.qkv(read, rows=(self.hidden, 3 * self.hidden)).chunk(2, dim=-1)
+        return self.query(readers), key, value
+
+    def query(self, readers: Tensor) -> Tensor:
+        """Query of `readers` [B, N, H] alone."""
+        return self.qkv(readers, rows=(0, self.hidden))
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, use: int = 0) -> Tensor:
         """Values weighted by softmax(query . key / sqrt(D) + mask): [B, N, H], [B, M, H] to [B, N, H].
@@ -276,6 +301,8 @@ class Attention(nn.Module):
 
         Rows of two streams one after the other need the sizes of both, `cuts`.
         """
+        if not self.output_dropout.active:
+            return self.norm(self.output(mixed, residual=residual))
         return self.norm(self.output_dropout.add_to(residual, self.output(mixed), cuts))
 
     def _split_heads(self, part: Tensor) -> Tensor:
@@ -294,7 +321,9 @@ class FeedForward(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens [B, N, H] to [B, N, H]."""
-        raised = functional.gelu(self.inner(tokens))  # erf form, not the tanh approximation
+        raised = self.inner(tokens, gelu=True)  # [B, N, I]
+        if not self.dropout.active:
+            return self.norm(self.outer(raised, residual=tokens))
         return self.norm(self.dropout.add_to(tokens, self.outer(raised)))
 
 
@@ -321,7 +350,7 @@ class Transform(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """States [..., H] to [..., H]."""
-        return self.norm(functional.gelu(self.linear(states)))
+        return self.norm(self.linear(states, gelu=True))
 
 
 def additive_mask(mask: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor | None:

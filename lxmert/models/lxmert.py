@@ -5,7 +5,7 @@ Source: Tan & Bansal 2019, arXiv 1908.07490, section 2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +43,26 @@ class EncodedImages:
     states: Tensor
     mask: Tensor | None
     projected: Tensor | None = None
+
+    @classmethod
+    def join(cls, parts: Sequence[EncodedImages]) -> EncodedImages:
+        """Images encoded in parts, padded alike; all of them with projections, or none."""
+        if len(parts) == 1:
+            return parts[0]
+        masks = None
+        if any(part.mask is not None for part in parts):
+            masks = [
+                part.states.new_zeros(len(part.states), 1, 1, part.states.shape[1])
+                if part.mask is None
+                else part.mask
+                for part in parts
+            ]
+        projected = [part.projected for part in parts if part.projected is not None]
+        return cls(
+            torch.cat([part.states for part in parts]),
+            None if masks is None else torch.cat(masks),
+            torch.cat(projected) if projected else None,
+        )
 
     def select(self, rows: Tensor) -> EncodedImages:
         """The images at `rows` int64 [B], repeated as often as named."""
@@ -185,9 +205,8 @@ class CrossLayer(nn.Module):
         if projected is None:
             query, key, value = cross.project_apart(language, vision)
         else:
-            width = cross.hidden
-            query = nn.functional.linear(language, cross.qkv.weight[:width], cross.qkv.bias[:width])
-            key, value = projected[..., width:].chunk(2, dim=-1)
+            query = cross.query(language)
+            key, value = projected[..., cross.hidden :].chunk(2, dim=-1)
         language = cross.finish(cross.mix(query, key, value, region_mask), language)
         attention = self.language_attention
         language = (
@@ -236,8 +255,8 @@ class LxmertEncoder(nn.Module):
         images = self.encode_images(batch.features, batch.boxes_norm, batch.region_mask)
         return self.fuse(questions, images, read)
 
-    def encode_questions(self, input_ids: Tensor, attention_mask: Tensor) -> EncodedQuestions:
-        """Sentences int64 [B, L] through the language encoder."""
+    def encode_questions(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncodedQuestions:
+        """Sentences int64 [B, L] through the language encoder; no mask: all are L tokens long."""
         mask = additive_mask(attention_mask)
         states = self.embeddings(input_ids)
         for layer in self.language_layers:

@@ -1,4 +1,9 @@
-"""Answers of a whole split: images once each, text unpadded, nothing computed that is not read."""
+"""Answers of a whole split: images once each, no padding, nothing computed that is not read.
+
+Examples come sorted by image, a chunk at a time. Within a chunk each image passes the object-relationship
+encoder once and each distinct sentence the language encoder once; only the layers that cross the two see
+every pair, and they see sentences of one length at a time, so that no token is padding and none needs a mask.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +12,120 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from lxmert.data.batching import Examples, attention_mask
+from lxmert.data.batching import Examples
 from lxmert.models.heads import TaskModel
+from lxmert.models.lxmert import EncodedImages, EncodedQuestions, LxmertEncoder
 from lxmert.objectives import Loss
 from lxmert.training.loop import Evaluation
+
+# Tokens of one pass. On a CPU its largest buffer, [tokens, 4H] float32, then stays below the 32 MB that the
+# allocator reuses without asking the system; a GPU wants more work at once.
+_TOKENS = {"cpu": 2048, "other": 65536}
+_IMAGE_BYTES = 256 << 20  # what the images of a chunk may take, features and encoded states together
 
 
 @torch.inference_mode()
 def chunk_logits(
     model: TaskModel, examples: Examples, rows: np.ndarray, device: torch.device
 ) -> torch.Tensor:
-    """Logits [B, K] of some examples.
+    """Logits [B, K] of some examples, in their order; fastest where examples of one image are neighbours.
 
-    Each distinct image and each distinct sentence of the chunk is encoded once; only the layers that
-    cross the two see every pair.
+    Args:
+        model: in evaluation mode.
+        examples: where texts and regions are read.
+        rows: int64 [B].
+        device: where the model is.
     """
-    encoder = model.encoder
-    tokens, sentence = np.unique(examples.tokens(rows), axis=0, return_inverse=True)
+    tokens = examples.tokens(rows)
     keys, image = np.unique(examples.image_keys(rows).astype(str), return_inverse=True)
+    image = image.reshape(len(rows), examples.images_per_example)
     if examples.regions is None:  # a blind model sees the same nothing everywhere
         keys, image = keys[:1], np.zeros_like(image)
-    pairs = examples.images_per_example
-    questions = encoder.encode_questions(
-        torch.from_numpy(tokens).to(device), torch.from_numpy(attention_mask(tokens)).to(device)
-    )
-    regions = examples.read_regions([str(key) for key in keys])
-    real = torch.from_numpy(regions.region_mask).to(device)
-    images = encoder.encode_images(
-        torch.from_numpy(regions.features).to(device),
-        torch.from_numpy(regions.boxes_norm).to(device),
-        None if bool(real.all()) else real,
-        project=len(keys) < len(rows) * pairs,
-    )
-    encoded = encoder.fuse(
-        questions.select(torch.from_numpy(np.repeat(sentence.reshape(-1), pairs)).to(device)),
-        images.select(torch.from_numpy(image.reshape(-1)).to(device)),
-        read="pooled",
-    )
-    logits: torch.Tensor = model.head(encoded)
+    limit = max(_images_at_once(model.encoder, examples), examples.images_per_example)
+    parts = []
+    for begin, end in _image_windows(image, limit):
+        used, inside = np.unique(image[begin:end], return_inverse=True)
+        images = _encode_images(model.encoder, examples, [str(keys[index]) for index in used], device)
+        inside = inside.reshape(end - begin, -1)
+        parts.append(_answer(model, tokens[begin:end], images, torch.from_numpy(inside).to(device), device))
+    return torch.cat(parts)
+
+
+def _images_at_once(encoder: LxmertEncoder, examples: Examples) -> int:
+    regions = 1 if examples.regions is None else examples.regions.max_boxes
+    values = regions * (encoder.feature_width + 4 * encoder.size.hidden)  # features, states, projections
+    return max(1, _IMAGE_BYTES // (4 * values))
+
+
+def _image_windows(image: np.ndarray, limit: int) -> Iterator[tuple[int, int]]:
+    """Runs of rows that name at most `limit` images: first row and end of each."""
+    begin, seen = 0, set[int]()
+    for row, named in enumerate(image.tolist()):
+        if len(seen.union(named)) > limit:
+            yield begin, row
+            begin, seen = row, set()
+        seen.update(named)
+    if begin < len(image):
+        yield begin, len(image)
+
+
+def _encode_images(
+    encoder: LxmertEncoder, examples: Examples, keys: list[str], device: torch.device
+) -> EncodedImages:
+    """The images, encoded a few at a time, with what the first cross layer makes of them alone."""
+    regions = examples.read_regions(keys)
+    real = None if bool(regions.region_mask.all()) else torch.from_numpy(regions.region_mask)
+    features, boxes = torch.from_numpy(regions.features), torch.from_numpy(regions.boxes_norm)
+    parts = []
+    for some in _slices(len(keys), regions.features.shape[1], device):
+        mask = None if real is None else real[some].to(device)
+        parts.append(encoder.encode_images(features[some].to(device), boxes[some].to(device), mask, True))
+    return EncodedImages.join(parts)
+
+
+def _answer(
+    model: TaskModel, tokens: np.ndarray, images: EncodedImages, image: torch.Tensor, device: torch.device
+) -> torch.Tensor:
+    """Logits [B, K] of sentences int64 [B, L], each with its images int64 [B, P], of those encoded."""
+    encoder, pairs = model.encoder, image.shape[1]
+    lengths = (tokens != 0).sum(axis=1)
+    logits = None
+    for length in np.unique(lengths):
+        group = np.flatnonzero(lengths == length)
+        distinct, sentence = np.unique(tokens[group, :length], axis=0, return_inverse=True)
+        questions = _encode_questions(encoder, torch.from_numpy(distinct), device)
+        sentence = torch.from_numpy(sentence.reshape(-1)).to(device)
+        where = torch.from_numpy(group).to(device)
+        for some in _slices(len(group), pairs * (int(length) + images.states.shape[1]), device):
+            encoded = encoder.fuse(
+                questions.select(sentence[some].repeat_interleave(pairs)),
+                images.select(image[where[some]].reshape(-1)),
+                read="pooled",
+            )
+            found = model.head(encoded)
+            if logits is None:
+                logits = found.new_empty(len(tokens), found.shape[1])
+            logits[where[some]] = found
+    assert logits is not None, "a chunk has examples"
     return logits
+
+
+def _encode_questions(
+    encoder: LxmertEncoder, distinct: torch.Tensor, device: torch.device
+) -> EncodedQuestions:
+    """Sentences int64 [S, L] without padding."""
+    parts = [
+        encoder.encode_questions(distinct[some].to(device)).states
+        for some in _slices(len(distinct), distinct.shape[1], device)
+    ]
+    return EncodedQuestions(torch.cat(parts), None)
+
+
+def _slices(count: int, tokens_each: int, device: torch.device) -> Iterator[slice]:
+    """Cuts `count` items in equal parts of as many tokens as one pass takes, and the rest."""
+    size = max(1, _TOKENS.get(device.type, _TOKENS["other"]) // tokens_each)
+    for begin in range(0, count, size):
+        yield slice(begin, min(begin + size, count))
 
 
 def chunks(examples: Examples, size: int, start: int = 0) -> Iterator[np.ndarray]:
