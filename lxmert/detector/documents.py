@@ -124,28 +124,84 @@ class DetectorSize:
 
 @dataclass(frozen=True)
 class ImageRule:
-    """How a file becomes network input."""
+    """How a file becomes network input.
+
+    Attributes:
+        exif: whether the picture is turned by its EXIF tag.
+        channels: order of the colours, and of the mean.
+        resize: "factor_after_mean": the mean goes off first, then a bilinear resize of floats by the factor
+            itself, without antialiasing (Caffe). "pillow_before_mean": Pillow's antialiased resize of 8-bit
+            pixels to a size in whole pixels, then the mean (detectron2 and its ports).
+        sides: how the sides are rounded: "half_to_even" (562.5 is 562) or "half_up" (563).
+    """
 
     exif: Literal["apply", "ignore"]
-    resize: Literal["factor_after_mean"]
+    channels: Literal["bgr"]
+    resize: Literal["factor_after_mean", "pillow_before_mean"]
+    sides: Literal["half_to_even", "half_up"]
+
+
+@dataclass(frozen=True)
+class NetworkRule:
+    """The parts of the network that other ports got wrong; each has one value here.
+
+    Attributes:
+        stem_pool: 3x3, stride 2, no padding, rounding up.
+        stride_in: the first 1x1 convolution of a stage, and its shortcut.
+        last_stage: stride 1, every 3x3 dilated by 2, so that a region keeps its cells.
+        norms: fixed statistics, epsilon 1e-5.
+        anchors: integer windows, ratios before scales, centred 8 pixels into the cell; unless the weights
+            name their own.
+    """
+
+    stem_pool: Literal["unpadded_ceil"]
+    stride_in: Literal["first_1x1"]
+    last_stage: Literal["dilated"]
+    norms: Literal["frozen"]
+    anchors: Literal["integer_windows"]
 
 
 @dataclass(frozen=True)
 class ProposalRule:
-    """The conventions of the proposal layer."""
+    """The conventions of the proposal layer.
 
+    Attributes:
+        ranked_by: "probability", whose ties at 1.0 keep their order, or "logit".
+        decode: widths count one more pixel on the way in, nothing is taken off on the way out.
+        log_sides: whether a corrected side may grow without limit, or by 1000 / 16 at most.
+        clip: to the last pixel ("inclusive", W - 1) or to the edge behind it ("exclusive", W).
+        min_side: "before_cut": small boxes go before the best are taken; "not_empty": only empty ones, after.
+        nms: overlaps counted with one more pixel, or without.
+        when_none: what an image without proposals gives.
+    """
+
+    ranked_by: Literal["probability", "logit"]
     decode: Literal["no_minus_one"]
-    clip: Literal["inclusive"]
-    min_side: Literal["before_cut"]
-    nms: Literal["plus_one"]
+    log_sides: Literal["unlimited", "limited"]
+    clip: Literal["inclusive", "exclusive"]
+    min_side: Literal["before_cut", "not_empty"]
+    nms: Literal["plus_one", "plain"]
     when_none: Literal["whole_image", "bad_image"]
 
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """Which proposals become regions."""
+    """Which proposals become regions, and in what order.
 
-    rule: Literal["class_nms"]
+    Attributes:
+        rule: "class_nms": suppression in every class over the same proposals, then a threshold with bounds;
+            rows in proposal order if the count fell within the bounds by itself, else best first.
+            "class_nms_then_cut": the `max_boxes` best of that, of which the first are kept whose score in
+            half precision is above the threshold, at least `min_boxes` (UNITER).
+            "max_nms": suppression over every proposal's best corrected box, at ever higher overlaps from
+            `nms` to 0.9, until `min_boxes` are left; best first (the detectron2 fork).
+        min_boxes: fewer are filled up with the best of the others.
+        max_boxes: more are cut to the best.
+        threshold: least score, compared in double precision.
+        nms: overlap at which a box goes.
+    """
+
+    rule: Literal["class_nms", "class_nms_then_cut", "max_nms"]
     min_boxes: int
     max_boxes: int
     threshold: float
@@ -168,15 +224,31 @@ class StoreRule:
 
 @dataclass(frozen=True)
 class Profile:
-    """A named, versioned list of detector quirks (`profiles/*.yaml`)."""
+    """A named, versioned list of detector quirks (`profiles/*.yaml`).
+
+    Attributes:
+        weights: the published weights it is meant for: "caffe_36" (resnet101_faster_rcnn_final_iter_320000
+            and its conversions), "caffe_10_100" (resnet101_faster_rcnn_final) or "any".
+        pooling: "roi_pool", the quantised maximum, or "roi_align".
+        feature: the mean over the cells of the proposal, never of a corrected box.
+        boxes: which boxes are stored: the proposals, or the best class's corrected ones.
+        classes: probabilities over background and objects, background then dropped.
+        attribute_class: the class that conditions attributes: the likeliest, background allowed.
+        attributes: probabilities over "none" and attributes, or over attributes alone.
+    """
 
     profile: str
     version: int
     source: str
+    weights: Literal["caffe_36", "caffe_10_100", "any"]
     image: ImageRule
+    network: NetworkRule
     proposals: ProposalRule
     pooling: Literal["roi_pool", "roi_align"]
-    boxes: Literal["proposal"]
+    feature: Literal["mean_of_proposal"]
+    boxes: Literal["proposal", "corrected"]
+    classes: Literal["softmax_all"]
+    attribute_class: Literal["likeliest_with_background"]
     attributes: Literal["softmax_all", "softmax_without_none"]
     selection: SelectionRule
     store: StoreRule
@@ -347,6 +419,11 @@ def parse_profile(document: Any, where: str = "profile") -> Profile:
     if not 0 < rule.min_boxes <= rule.max_boxes:
         raise SpecError(
             f"{where}/selection: min_boxes {rule.min_boxes} and max_boxes {rule.max_boxes} must rise from 1."
+        )
+    if (rule.rule == "max_nms") != (profile.boxes == "corrected"):
+        raise SpecError(
+            f"{where}/boxes: {profile.boxes} does not go with selection rule {rule.rule}; corrected boxes"
+            " and max_nms need each other."
         )
     return profile
 

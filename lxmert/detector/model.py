@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from lxmert.detector.backbone import Backbone, ConvNorm, Norm
 from lxmert.detector.boxes import decode_boxes
-from lxmert.detector.documents import DetectorSize, parse_size
+from lxmert.detector.documents import DetectorSize, ProposalRule, parse_size
 from lxmert.detector.roi_head import RegionHead
-from lxmert.detector.rpn import ProposalGenerator, foreground_scores, propose
+from lxmert.detector.rpn import CAFFE_RULE, ProposalGenerator, propose, ranking_scores
 from lxmert.errors import SpecError, WeightsError
 from lxmert.files import explain_os_error, save_tensors
 
@@ -66,16 +66,27 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def proposals(
-        self, feature_map: Tensor, blob_height: int, blob_width: int, scale: float
+        self,
+        feature_map: Tensor,
+        blob_height: int,
+        blob_width: int,
+        scale: float,
+        rule: ProposalRule = CAFFE_RULE,
     ) -> tuple[Tensor, Tensor]:
         """Test-time proposals of one image: boxes float32 [R, 4] in blob pixels, scores [R]."""
         logits, deltas = self.proposal_generator(feature_map)
         anchors = self.proposal_generator.anchors(feature_map)
-        rule = self.size.proposals
+        min_side, counts = self.size.proposals.min_side_px * scale, self.size.proposals.test
         return propose(
-            anchors, foreground_scores(logits[0]), deltas[0], blob_height, blob_width,
-            rule.min_side_px * scale, rule.test,
-        )  # fmt: skip
+            anchors,
+            ranking_scores(logits[0], rule),
+            deltas[0],
+            blob_height,
+            blob_width,
+            min_side,
+            counts,
+            rule,
+        )
 
     @torch.no_grad()
     def describe(

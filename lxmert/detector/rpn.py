@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lxmert.detector.anchors import cell_anchors, grid_anchors
-from lxmert.detector.boxes import clip_boxes, decode_boxes, nms_plus_one
-from lxmert.detector.documents import DetectorSize, ProposalCounts
+from lxmert.detector.boxes import LOG_LIMIT, clip_boxes, decode_boxes, nms_plain, nms_plus_one
+from lxmert.detector.documents import DetectorSize, ProposalCounts, ProposalRule
 
 
 class ProposalHead(nn.Module):
@@ -68,9 +69,20 @@ def _anchors(
     return torch.from_numpy(grid_anchors(cell_anchors(stride, ratios, scales), stride, height, width))
 
 
+CAFFE_RULE = ProposalRule(
+    ranked_by="probability", decode="no_minus_one", log_sides="unlimited", clip="inclusive",
+    min_side="before_cut", nms="plus_one", when_none="whole_image",
+)  # fmt: skip
+
+
 def foreground_scores(logits: Tensor) -> Tensor:
     """Probabilities [..., h*w*A] that order proposals; not the logits, which never tie at 1.0."""
     return F.softmax(logits, -1)[..., 1]
+
+
+def ranking_scores(logits: Tensor, rule: ProposalRule = CAFFE_RULE) -> Tensor:
+    """What proposals are ordered by, [..., h*w*A] of logits [..., h*w*A, 2]."""
+    return logits[..., 1] - logits[..., 0] if rule.ranked_by == "logit" else foreground_scores(logits)
 
 
 @torch.no_grad()
@@ -82,26 +94,35 @@ def propose(
     blob_width: int,
     min_side: float,
     counts: ProposalCounts,
+    rule: ProposalRule = CAFFE_RULE,
 ) -> tuple[Tensor, Tensor]:
     """Proposals of one image, best first.
 
     Args:
         anchors: float32 [N, 4] in blob pixels.
-        scores: float32 [N].
+        scores: float32 [N], of `ranking_scores`.
         deltas: float32 [N, 4].
         blob_height: height of the network input.
         blob_width: width of the network input.
-        min_side: least width and height in blob pixels, compared before the cut to `before_nms`.
+        min_side: least width and height in blob pixels, if the rule has one.
         counts: boxes kept before and after suppression.
+        rule: the conventions; Caffe's by default.
 
     Returns:
         Boxes float32 [R, 4] in blob pixels and scores [R], R <= `counts.after_nms`, maybe 0.
     """
-    boxes = clip_boxes(decode_boxes(anchors, deltas), blob_height, blob_width)
-    sides = boxes[:, 2:] - boxes[:, :2] + 1
-    large = torch.nonzero((sides[:, 0] >= min_side) & (sides[:, 1] >= min_side)).squeeze(1)
-    boxes, scores = boxes[large], scores[large]
+    edge = 1 if rule.clip == "exclusive" else 0
+    boxes = decode_boxes(anchors, deltas, LOG_LIMIT if rule.log_sides == "limited" else math.inf)
+    boxes = clip_boxes(boxes, blob_height + edge, blob_width + edge)
+    if rule.min_side == "before_cut":
+        sides = boxes[:, 2:] - boxes[:, :2] + 1
+        large = torch.nonzero((sides >= min_side).all(1)).squeeze(1)
+        boxes, scores = boxes[large], scores[large]
     order = torch.sort(scores, descending=True, stable=True).indices[: counts.before_nms]
     boxes, scores = boxes[order], scores[order]
-    kept = nms_plus_one(boxes, scores, counts.nms)[: counts.after_nms]
+    if rule.min_side == "not_empty":
+        there = torch.nonzero((boxes[:, 2:] > boxes[:, :2]).all(1)).squeeze(1)
+        boxes, scores = boxes[there], scores[there]
+    suppress = nms_plus_one if rule.nms == "plus_one" else nms_plain
+    kept = suppress(boxes, scores, counts.nms)[: counts.after_nms]
     return boxes[kept], scores[kept]

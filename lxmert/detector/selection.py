@@ -74,12 +74,19 @@ def select(boxes: np.ndarray, class_scores: np.ndarray, rule: SelectionRule) -> 
     """
     kept = class_nms(boxes, class_scores, rule.nms)
     best = np.where(kept, class_scores, np.float32(0)).max(axis=1, initial=0).astype(np.float32)
-    chosen = np.flatnonzero(best.astype(np.float64) >= rule.threshold)
-    if len(chosen) < rule.min_boxes:
-        chosen = _ranked(best)[: rule.min_boxes]
-    elif len(chosen) > rule.max_boxes:
-        chosen = _ranked(best)[: rule.max_boxes]
-    return chosen, best
+    if rule.rule == "class_nms_then_cut":
+        first = _within(best, rule.threshold, rule.max_boxes, rule.max_boxes)
+        above = int((best[first].astype(np.float16).astype(np.float64) > rule.threshold).sum())
+        return first[: max(above, rule.min_boxes)], best
+    return _within(best, rule.threshold, rule.min_boxes, rule.max_boxes), best
+
+
+def _within(best: np.ndarray, threshold: float, least: int, most: int) -> np.ndarray:
+    """Those at or above the threshold in proposal order, or the `least` or `most` best, ranked."""
+    chosen = np.flatnonzero(best.astype(np.float64) >= threshold)
+    if len(chosen) < least:
+        return _ranked(best)[:least]
+    return _ranked(best)[:most] if len(chosen) > most else chosen
 
 
 def _ranked(scores: np.ndarray) -> np.ndarray:
