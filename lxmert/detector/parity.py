@@ -44,7 +44,8 @@ class Deviation:
         return (
             f"relative deviation of a region's features {self.median:.2g} (median),"
             f" {self.largest:.2g} (largest), {self.greatest:.2g} at most in one number;"
-            f" {self.same_boxes:.1%} of the kept boxes and {self.same_objects:.1%} of the objects the same ({self.images} images)"
+            f" {self.same_boxes:.1%} of the kept boxes and {self.same_objects:.1%} of the objects"
+            f" the same ({self.images} images)"
         )
 
 
