@@ -8,6 +8,7 @@ benchmark's name with spread, ratio and peak memory; `benchmarks/run.py` makes `
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -24,16 +25,20 @@ RESULTS = Path(__file__).with_name("results.json")
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one candidate over the counted rounds."""
+    """Seconds of one candidate over the counted rounds, and the most memory resident meanwhile.
+
+    The memory is the process's: what all candidates hold throughout counts for each of them.
+    """
 
     median: float
     low: float
     high: float
+    peak_mb: float = 0.0
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> Timing:
+    def of(cls, seconds: Sequence[float], peak_mb: float = 0.0) -> Timing:
         """Median and range of some measurements."""
-        return cls(statistics.median(seconds), min(seconds), max(seconds))
+        return cls(statistics.median(seconds), min(seconds), max(seconds), peak_mb)
 
 
 def threads_option(parser: argparse.ArgumentParser) -> None:
@@ -64,14 +69,17 @@ def alternate(
     """
     names = list(candidates)
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    peaks = dict.fromkeys(names, 0.0)
     for number in range(warmup + repeats):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
+            reset_peak_memory()
             began = time.perf_counter()
             candidates[name]()
             if number >= warmup:
                 seconds[name].append(time.perf_counter() - began)
-    return {name: Timing.of(values) for name, values in seconds.items()}
+            peaks[name] = max(peaks[name], peak_memory_mb())
+    return {name: Timing.of(values, peaks[name]) for name, values in seconds.items()}
 
 
 def ratio(timings: Mapping[str, Timing], slower: str, faster: str) -> dict[str, float]:
@@ -84,8 +92,18 @@ def ratio(timings: Mapping[str, Timing], slower: str, faster: str) -> dict[str, 
     }
 
 
+def reset_peak_memory() -> None:
+    """Starts the count of :func:`peak_memory_mb` anew, where the system can."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far."""
+    """Largest resident memory of this process since the last reset, or since it began."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -130,7 +148,9 @@ def record(
         "seconds": {name: asdict(timing) for name, timing in (timings or {}).items()},
         "spread": None if spread is None else [spread["low"], spread["high"]],
         "notes": dict(notes or {}),
-        "peak_memory_mb": peak_memory_mb(),
+        "peak_memory_mb": max(
+            (timing.peak_mb for timing in (timings or {}).values()), default=peak_memory_mb()
+        ),
         "machine": machine(),
     }
     temporary = RESULTS.with_name(f"{RESULTS.name}.tmp-{os.getpid()}")
