@@ -41,41 +41,6 @@ def copy_features(target: NDArray[Any], source: NDArray[Any]) -> None:
         np.copyto(target, source, casting="same_kind")
 
 
-class FeatureCopier:
-    """Copies the features of many images into the rows of one batch.
-
-    Reading a memory map into a small buffer first, which stays in the processor's cache, and converting from
-    there is faster than converting from the map; it also gives PyTorch memory that it may write to.
-    """
-
-    def __init__(self, out: NDArray[Any], max_boxes: int, dtype: np.dtype[Any]) -> None:
-        """Prepares for rows of `out`.
-
-        Args:
-            out: [B, R, F], C-contiguous.
-            max_boxes: the most an image has.
-            dtype: type of the features that will come.
-        """
-        self._out = out
-        self._torch_rows: Any = None
-        if out.dtype != dtype and "torch" in sys.modules:
-            from_numpy = sys.modules["torch"].from_numpy
-            self._staging = np.empty((min(max_boxes, out.shape[1]), out.shape[2]), dtype)
-            # Whole rows, taken apart once: indexing a tensor costs as much as converting a small image.
-            self._torch_rows, self._torch_staging = from_numpy(out).unbind(0), from_numpy(self._staging)
-
-    def copy(self, row: int, features: NDArray[Any], count: int) -> None:
-        """Copies the first `count` features of an image into a row."""
-        if self._torch_rows is None:
-            copy_features(self._out[row, :count], features[:count])
-        elif count == len(features) == len(self._staging) == self._out.shape[1]:
-            np.copyto(self._staging, features)
-            self._torch_rows[row].copy_(self._torch_staging)
-        else:
-            np.copyto(self._staging[:count], features[:count])
-            self._torch_rows[row][:count].copy_(self._torch_staging[:count])
-
-
 def _narrow(target: NDArray[np.float16], source: NDArray[np.float32]) -> None:
     """Float32 to float16 for features, neither negative nor huge; NumPy does the rest."""
     bits = np.ascontiguousarray(source).view(np.int32)

@@ -19,6 +19,9 @@ from lxmert.files import explain_os_error
 
 BLOCK_BYTES = 1 << 20
 HASH_BYTES = 32
+# LMDB keeps a value of less than half a page among others; a block must have pages of its own, whatever
+# the machine's page size, so that batches can be read from the mapped file.
+_LEAST_BLOCK_BYTES = 1 << 16
 # The map is only address space: it starts small so that growth is exercised, and doubles.
 MAP_BYTES = 64 << 20
 # A memory map counts as resident; letting go of it now and then keeps a merge of any size small.
@@ -139,14 +142,20 @@ class StoreBuilder:
 
     def _end_block(self) -> None:
         # A transaction for each block, so that its memory can be used again.
-        with memoryview(self._block)[: self._used] as block:
+        if self._used < _LEAST_BLOCK_BYTES:
+            self._block[self._used : _LEAST_BLOCK_BYTES] = bytes(_LEAST_BLOCK_BYTES - self._used)
+        with memoryview(self._block)[: max(self._used, _LEAST_BLOCK_BYTES)] as block:
             self._database.put(block_key(self._blocks), block)
             self._database.commit(append=True)
         self._blocks += 1
         self._used = 0
 
-    def close(self, provenance: dict[str, Any]) -> str:
+    def close(self, provenance: dict[str, Any], whole: dict[str, Any] | None = None) -> str:
         """Writes index, schema and provenance; returns the digest.
+
+        Args:
+            provenance: any JSON object.
+            whole: digest and parts of a store of several files, of which this is the first.
 
         Raises:
             DataError: the disk is full, or the provenance is not JSON.
@@ -171,6 +180,7 @@ class StoreBuilder:
             "payload_bytes": self._payload_bytes,
             "digest": digest,
             "provenance_sha256": hashlib.sha256(provenance_text).hexdigest(),
+            **({"whole": whole} if whole else {}),
         }
         put = self._database.put
         put(b"contents", dump_json(contents).encode())

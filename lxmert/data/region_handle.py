@@ -61,6 +61,10 @@ class Handle:
                 # Reading past the end of a mapped file would kill the process.
                 raise DataError(f"{path}: truncated, holds {self.size} of {needed} bytes; {rebuild(path)}")
             self._map = _map_file(path, readahead)
+            self._bytes: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
+            # The same as numbers of four bytes, and where it lies in memory: for reading whole batches.
+            self.words: NDArray[np.uint32] = self._bytes[: self.size // 4 * 4].view("<u4")
+            self.address: int = self._bytes.ctypes.data
             self._txn = self.environment.begin(buffers=True)
             self._read_contents()
         except lmdb.Error as error:
@@ -80,6 +84,8 @@ class Handle:
             )
         self.schema = StoreSchema.from_json(self._text("schema"), str(self.path))
         self.count = int(self.contents["count"])
+        # Where each block begins and ends in the file; -1 until it is asked for.
+        self._block_spans = np.full((int(self.contents["blocks"]), 2), -1, np.int64)
         self.ids: NDArray[np.bytes_] = self._array("ids", f"S{int(self.contents['id_bytes'])}")
         self.places: NDArray[np.uint64] = self._array("places", "<u8")
 
@@ -121,7 +127,7 @@ class Handle:
         offset = page * self._page_bytes + _PAGE_HEADER.size
         if not flags & _OVERFLOW_PAGE or offset + len(array) > self.size:
             raise self.broken(f"the page of {key!r} has a wrong header")
-        return np.frombuffer(self._map, np.uint8, len(array), offset)
+        return self._bytes[offset : offset + len(array)]
 
     def provenance(self) -> dict[str, Any]:
         """The provenance record."""
@@ -139,6 +145,24 @@ class Handle:
         if block is None:
             block = self._blocks[number] = self.value(block_key(number))
         return block, place & 0xFFFFFFFF
+
+    def spans(self, positions: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where some records begin in the file, and where their blocks end: int64 [B] each."""
+        places = self.places[positions]
+        numbers = (places >> np.uint64(32)).astype(np.int64)
+        offsets = (places & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        if numbers.max(initial=0) >= len(self._block_spans):
+            raise self.broken(f"block {int(numbers.max())} of {len(self._block_spans)} is wanted")
+        spans = self._block_spans[numbers]
+        if spans.min(initial=0) < 0:
+            for number in np.unique(numbers[spans[:, 0] < 0]).tolist():
+                block = self.value(block_key(number))
+                begin = block.ctypes.data - self.address
+                if not 0 <= begin <= self.size - len(block) or begin % 4:
+                    raise self.broken(f"block {number} is no value of its own")
+                self._block_spans[number] = begin, begin + len(block)
+            spans = self._block_spans[numbers]
+        return spans[:, 0] + offsets, spans[:, 1]
 
     def find(self, image_id: str) -> int:
         """Position of an id, -1 if it is missing."""

@@ -12,7 +12,7 @@ import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,14 +124,34 @@ def encode_id(image_id: str, where: str) -> bytes:
     return encoded
 
 
-def _layout(boxes: int, width: int, item_bytes: int) -> tuple[int, int]:
-    """Offset of the boxes, and the size of the whole record."""
+_Whole = TypeVar("_Whole", int, "NDArray[np.int64]")
+
+
+def layout(boxes: _Whole, width: int, item_bytes: int) -> tuple[_Whole, _Whole]:
+    """Offset of the boxes, and the size of the whole record; of one record, or of many at once."""
     at = HEADER_BYTES + _round_up(boxes * width * item_bytes, 4)
     return at, _round_up(at + boxes * _BOX_BYTES, ALIGNMENT_BYTES)
 
 
-def _round_up(number: int, multiple: int) -> int:
+def _round_up(number: _Whole, multiple: int) -> _Whole:
     return -(-number // multiple) * multiple
+
+
+def header_faults(words: NDArray[np.int64], schema: StoreSchema) -> NDArray[np.bool_]:
+    """Which headers are none of records of this schema.
+
+    Args:
+        words: int64 [B, 8], each header as eight little-endian numbers of four bytes.
+        schema: of the store.
+
+    Returns:
+        bool [B].
+    """
+    start = int.from_bytes(_MAGIC + bytes([VERSION, schema.numpy_dtype.itemsize]), "little")
+    faults: NDArray[np.bool_] = (
+        (words[:, 0] != start) | (words[:, 1:3] == 0).any(axis=1) | (words[:, 4] != schema.feature_width)
+    )
+    return faults
 
 
 def encode_record(
@@ -151,7 +171,7 @@ def encode_record(
     """
     count = _check_shapes(image_id, regions, schema, where)
     item_bytes = schema.numpy_dtype.itemsize
-    boxes_at, size = _layout(count, schema.feature_width, item_bytes)
+    boxes_at, size = layout(count, schema.feature_width, item_bytes)
     if buffer is None:
         buffer = bytearray(size)
     elif len(buffer) < size:
@@ -308,7 +328,7 @@ def _read_header(data: NDArray[np.uint8], offset: int) -> tuple[int, int, int, i
         header = _HEADER.unpack_from(data.data, offset)
         magic, version, item_bytes, width, height, count, feature_width = header
         if magic == _MAGIC and version == VERSION and item_bytes in _BY_SIZE and width and height:
-            boxes_at, size = _layout(count, feature_width, item_bytes)
+            boxes_at, size = layout(count, feature_width, item_bytes)
             if offset + size <= len(data):
                 return width, height, count, feature_width, item_bytes, boxes_at, size
     raise ValueError("the record cannot be read")

@@ -303,7 +303,7 @@ def test_verify_names_the_image_whose_bytes_changed(tmp_path: Path) -> None:
 
 def test_verify_survives_any_flipped_byte(tmp_path: Path) -> None:
     """A flip is found, or it hit bytes that mean nothing: then everything reads as before."""
-    path = write_store(tmp_path / "a.lmdb", range(6), width=64)
+    path = write_store(tmp_path / "a.lmdb", range(6), width=1024)
     original = path.read_bytes()
     rng = random.Random(0)
     found = 0
