@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "store": ("lxmert.data.store_cli", "describe or check a region store"),
     "tsv": ("lxmert.data.tsv_cli", "import or export region features as TSV"),
     "pretrain": ("lxmert.training.pretrain_cli", "pretrain a system"),
+    "convert": ("lxmert.convert.cli", "weights of the original code or transformers into ours, and back"),
     "finetune": ("lxmert.training.finetune_cli", "fine-tune a system on one task"),
     "predict": ("lxmert.training.predict_cli", "answer a split and write its submission file"),
     "score": ("lxmert.tasks.score_cli", "score a submission file against public labels"),

@@ -155,10 +155,65 @@ def read_answers(path: Path) -> list[str]:
     return answers
 
 
+def read_answer_list(path: Path) -> list[str]:
+    """The answers a head was trained on, in any form they are published in, position = label id.
+
+    A list of strings (a task's answers.json, `label2ans`), a joint table (`all_ans.json`), or an object
+    from answer to id (`ans2label`).
+
+    Raises:
+        DataError: the file is something else, names an answer twice, or skips an id.
+    """
+    value = read_json(path)
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return read_answer_table(path).answers
+    if isinstance(value, list):
+        return read_answers(path)
+    if not isinstance(value, dict) or sorted(map(str, value.values())) != sorted(map(str, range(len(value)))):
+        raise DataError(
+            f"{path}: is neither a list of answers nor an object from each answer to its id 0, 1, 2, ...;"
+            " give the published label2ans or ans2label file, or a task's answers.json."
+        )
+    return sorted(value, key=lambda answer: int(value[answer]))
+
+
 def _check_distinct(answers: Sequence[str], path: Path) -> None:
     if len(set(answers)) != len(answers):
         twice = next(answer for answer, count in Counter(answers).items() if count > 1)
         raise DataError(f"{path}: answer {twice!r} stands twice. Build the file again.")
+
+
+@dataclass(frozen=True)
+class AnswerMatch:
+    """Which answers of a task begin with a pretrained row.
+
+    Attributes:
+        rows: int64 [K], row of the joint table, -1 where there is none and the row begins at zero.
+        missing: the answers without one, in the order of their ids.
+    """
+
+    rows: np.ndarray
+    missing: list[str]
+
+    def __str__(self) -> str:
+        """One line: how many, and the first that begin at zero."""
+        found = len(self.rows) - len(self.missing)
+        line = f"{found} of {len(self.rows)} answers begin with pretrained rows"
+        if not self.missing:
+            return line
+        shown = ", ".join(f'"{answer}"' for answer in self.missing[:5])
+        more = f" and {len(self.missing) - 5} more" if len(self.missing) > 5 else ""
+        return f"{line}, {len(self.missing)} at zero: {shown}{more}"
+
+    def record(self) -> dict[str, Any]:
+        """Counts and every answer that begins at zero, for metrics and metadata."""
+        return {"pretrained": len(self.rows) - len(self.missing), "zeroed": self.missing}
+
+
+def match_labels(labels: Sequence[str], table: AnswerTable) -> AnswerMatch:
+    """Matches the answers of a task with the joint table by canonical string."""
+    rows = match_answers(labels, table)
+    return AnswerMatch(rows, [label for label, row in zip(labels, rows, strict=True) if row < 0])
 
 
 def match_answers(labels: Sequence[str], table: AnswerTable) -> np.ndarray:

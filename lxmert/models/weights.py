@@ -7,7 +7,7 @@ in the header that says what the weights are.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class LoadReport:
         unexpected: tensors no parameter takes.
         mismatched: "name [file shape] for [parameter shape]".
         allowed: missing or unexpected names the caller accounted for.
+        reasons: for each of these, why.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -52,6 +53,7 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[str] = field(default_factory=list)
     allowed: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -73,7 +75,7 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_tensors(
-    model: nn.Module, tensors: Mapping[str, Tensor], source: str, allow: Iterable[str] = ()
+    model: nn.Module, tensors: Mapping[str, Tensor], source: str, allow: Mapping[str, str] | None = None
 ) -> LoadReport:
     """Copy tensors into a model's parameters; all or nothing.
 
@@ -81,7 +83,7 @@ def load_tensors(
         model: what to fill.
         tensors: by our names.
         source: where they come from, for messages.
-        allow: beginnings of names that may be missing from the file or unexpected in it.
+        allow: beginnings of names that may be missing from the file or unexpected in it, and why.
 
     Returns:
         The report; `complete` is true.
@@ -89,7 +91,8 @@ def load_tensors(
     Raises:
         WeightsError: a tensor is missing, unexpected or of another shape; nothing was changed.
     """
-    report, allowed = LoadReport(), tuple(allow)
+    report, allow = LoadReport(), allow or {}
+    allowed = tuple(allow)
     parameters = dict(model.named_parameters())
     for name, parameter in parameters.items():
         if name not in tensors:
@@ -102,6 +105,9 @@ def load_tensors(
     for name in tensors:
         if name not in parameters:
             (report.allowed if name.startswith(allowed) else report.unexpected).append(name)
+    report.reasons = {
+        name: next(why for start, why in allow.items() if name.startswith(start)) for name in report.allowed
+    }
     if not report.complete:
         raise WeightsError(f"{source}: does not fit the model: {_first_faults(report)}")
     for name in report.loaded:
@@ -163,7 +169,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def load_weights(
-    model: nn.Module, path: str | Path, allow: Iterable[str] = ()
+    model: nn.Module, path: str | Path, allow: Mapping[str, str] | None = None
 ) -> tuple[LoadReport, dict[str, Any]]:
     """Fill a model from a file; see :func:`load_tensors`. Returns the report and the metadata."""
     tensors, metadata = read_weights(path)

@@ -23,9 +23,10 @@ LAYERS: dict[str, set[str]] = {
     "detector": {"data"},
     "models": {"data", "objectives"},
     "objectives": {"data", "models"},
+    "convert": {"data", "models"},
     "tasks": {"data", "metrics"},
     "custom": {"data", "detector", "metrics", "tasks"},
-    "training": {"models", "objectives", "tasks", "data", "metrics", "detector"},
+    "training": {"models", "objectives", "tasks", "data", "metrics", "detector", "convert"},
     "report": {"data", "detector", "metrics", "models", "tasks"},
     "systems": set(),
 }

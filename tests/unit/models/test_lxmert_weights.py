@@ -134,8 +134,10 @@ def test_loading_is_strict_and_all_or_nothing(change: dict, told: str) -> None:
 def test_what_is_allowed_is_reported() -> None:
     model = nn.Linear(3, 2)
     given = {"weight": torch.zeros(2, 3), "head.x": torch.zeros(1)}
-    report = load_tensors(model, given, "x", allow=["bias", "head."])
+    allow = {"bias": "it has none", "head.": "other answers"}
+    report = load_tensors(model, given, "x", allow=allow)
     assert report.allowed == ["bias", "head.x"] and report.loaded == ["weight"]
+    assert report.reasons == {"bias": "it has none", "head.x": "other answers"}
     assert str(report).endswith("2 left out knowingly")
 
 
