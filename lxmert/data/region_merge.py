@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lxmert.data.region_builder import DROP_BYTES, build_store, sorted_provenance
+from lxmert.data.region_builder import DROP_BYTES, sorted_provenance
+from lxmert.data.region_parts import PART_BYTES, build_parts
 from lxmert.data.region_record import StoreSchema, damaged, difference, record_slice, short
 from lxmert.data.region_store import RegionStore
 from lxmert.errors import DataError
-from lxmert.files import atomic_path
 from lxmert.progress import track
 
+log = logging.getLogger(__name__)
 
-def merge(parts: Sequence[str | Path], out: str | Path, expected_ids: Iterable[str] | None = None) -> str:
+
+def merge(
+    parts: Sequence[str | Path],
+    out: str | Path,
+    expected_ids: Iterable[str] | None = None,
+    part_bytes: int = PART_BYTES,
+) -> str:
     """Joins shards of one extraction into one store, in id order; returns its digest.
 
     The file's bytes do not depend on the number or order of parts.
@@ -26,6 +34,7 @@ def merge(parts: Sequence[str | Path], out: str | Path, expected_ids: Iterable[s
     Args:
         parts: stores that share schema and provenance, "quarantined" apart.
         out: final name of the joined store.
+        part_bytes: a larger store is cut into files of at most this size, `out`, `out`.1 ...
         expected_ids: exactly these images must be there, as regions or quarantined. None: not checked.
 
     Raises:
@@ -63,8 +72,10 @@ def merge(parts: Sequence[str | Path], out: str | Path, expected_ids: Iterable[s
                 for each in stores:
                     each.close()
 
-    with atomic_path(out) as temporary:
-        return build_store(temporary, Path(out), schema, records(), provenance)
+    digest, files = build_parts(Path(out), schema, records(), provenance, part_bytes)
+    if files > 1:
+        log.info("%s: %d files, %s to %s.%d", out, files, out, Path(out).name, files - 1)
+    return digest
 
 
 def checked_record(store: RegionStore, position: int) -> NDArray[np.uint8]:

@@ -49,6 +49,7 @@ def describe(store: RegionStore) -> dict[str, object]:
     return {
         "path": str(store.path),
         "images": len(store),
+        "files": len(getattr(store, "files", [store.path])),
         "quarantined": len(provenance.get("quarantined", [])),
         "first id": store.ids[0] if len(store) else "",
         "last id": store.ids[len(store) - 1] if len(store) else "",
