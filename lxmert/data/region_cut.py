@@ -43,6 +43,8 @@ class Cut:
         strict: a score equal to the threshold does not pass.
         short: "mask" or "stop", for images with fewer than `min_boxes` boxes.
         nms: the suppression that the scores must come from; None takes any.
+        halved: UNITER's two cuts: the `max_boxes` best, of which the first are kept whose score in half
+            precision is above the threshold, at least `min_boxes`.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Cut:
     strict: bool = False
     short: str = "mask"
     nms: float | None = None
+    halved: bool = False
 
     def rows(self, scores: NDArray[np.float32], in_proposal_order: bool) -> NDArray[np.int64]:
         """Rows of one image that are read.
@@ -76,10 +79,17 @@ class Cut:
             raise ValueError("has no selection scores to cut by, as imported TSV files have none")
         if self.threshold is None:
             return _ranked(scores, in_proposal_order)[: self.max_boxes]
+        if self.halved:
+            first = self._within(scores, self.max_boxes, in_proposal_order)
+            above = int((scores[first].astype(np.float16).astype(np.float64) > self.threshold).sum())
+            return first[: max(above, self.min_boxes)]
+        return self._within(scores, self.min_boxes, in_proposal_order)
+
+    def _within(self, scores: NDArray[np.float32], least: int, in_proposal_order: bool) -> NDArray[np.int64]:
         wide = scores.astype(np.float64)
         passing = np.flatnonzero(wide > self.threshold if self.strict else wide >= self.threshold)
-        if len(passing) < self.min_boxes:
-            return _ranked(scores, in_proposal_order)[: self.min_boxes]
+        if len(passing) < least:
+            return _ranked(scores, in_proposal_order)[:least]
         if len(passing) > self.max_boxes:
             return _ranked(scores, in_proposal_order)[: self.max_boxes]
         return passing
@@ -164,14 +174,14 @@ def _of_profile(name: Any, short: str, where: str) -> Cut:
     from lxmert.specs.documents import read_document
 
     selection = read_document("profile", str(name))["selection"]
-    if selection["rule"] != "class_nms":
+    if selection["rule"] not in ("class_nms", "class_nms_then_cut"):
         raise SpecError(
             f"{where}/profile: {name} selects by {selection['rule']}, which stored scores cannot repeat;"
             " choose a profile with rule class_nms, or extract with that profile itself."
         )
     return Cut(
         f"profile {name}", selection["min_boxes"], selection["max_boxes"], float(selection["threshold"]),
-        short=short, nms=float(selection["nms"]),
+        short=short, nms=float(selection["nms"]), halved=selection["rule"] == "class_nms_then_cut",
     )  # fmt: skip
 
 
