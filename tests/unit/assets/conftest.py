@@ -25,7 +25,7 @@ def server() -> Iterator[MirrorServer]:
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    for name in ("LXMERT_MIRROR", "LXMERT_OFFLINE", "HF_ENDPOINT"):
+    for name in ("LXMERT_ASSETS", "LXMERT_MIRROR", "LXMERT_OFFLINE", "HF_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
 
 
