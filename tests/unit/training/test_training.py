@@ -239,7 +239,7 @@ def test_what_does_not_fit_is_one_line(tiny: TinyTask, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny: TinyTask, tmp_path: Path) -> None:
     recipe = {"optimizer": {"name": "adamw", "lr": 1e30, "weight_decay": 0.0}, "clip_norm": None}
-    with pytest.raises(LxmertError, match=r"step 4: the loss or its gradient is not finite, examples q.*3 such"):
+    with pytest.raises(LxmertError, match=r"step 4: the loss .* not finite, examples q.* 3 such"):
         finetune(tiny.spec(recipe=recipe), inputs_of(tiny), tmp_path, CPU, 0)
 
 

@@ -58,12 +58,17 @@ PRETRAIN_RECIPE: dict[str, Any] = {
 class TinyTask:
     """Files of a task whose answer follows from the first word; every second one is disputed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, make: bool = True) -> None:
         self.folder = folder
         self.features = [folder / "features" / "left.lmdb", folder / "features" / "right.lmdb"]
         self.vocabulary = folder / "vocab.txt"
-        self.vocabulary.write_text("\n".join(WORDS) + "\n")
         self.pretrain_answers = folder / "pretrain" / "answers.json"
+        if make:
+            self._make()
+
+    def _make(self) -> None:
+        folder = self.folder
+        self.vocabulary.write_text("\n".join(WORDS) + "\n")
         draw = np.random.default_rng(0)
         for path in self.features:
             self._store(path, draw)
@@ -202,3 +207,11 @@ class TinyTask:
         del spec["task"]
         spec["recipe"] = {**PRETRAIN_RECIPE, **recipe}
         return spec
+
+
+def curve_spec(tiny: TinyTask, precision: str) -> dict[str, Any]:
+    """A hundred steps of pretraining without dropout, each one logged."""
+    recipe = {"max_epochs": 20, "log_every_steps": 1, "precision": precision, "clip_norm": 1.0}
+    spec = tiny.pretrain_spec(**recipe)
+    spec["size"] = {**SIZE, "hidden_dropout": 0.0, "attention_dropout": 0.0}
+    return spec
