@@ -35,7 +35,12 @@ def test_a_cut_of_100_boxes_equals_a_direct_selection(seed, least, most, thresho
     direct, _ = select(boxes, scores, SelectionRule("class_nms", least, most, threshold, 0.3))
     document = {"rule": "threshold", "threshold": threshold, "min_boxes": least, "max_boxes": most}
     cut = parse_cut(document)
-    np.testing.assert_array_equal(store_rows[cut.rows(best[store_rows], True)], direct)
+    found = store_rows[cut.rows(best[store_rows], True)]
+    if (best >= threshold).sum() > most == len(store_rows):
+        # Extraction ranks where more pass than it may keep; the store holds no more than those kept, so that
+        # nothing tells it from an image where exactly as many pass. The rows are the same.
+        found, direct = np.sort(found), np.sort(direct)
+    np.testing.assert_array_equal(found, direct)
 
 
 def test_exactly_as_many_as_asked_stand_in_proposal_order_and_ties_are_as_in_extraction():

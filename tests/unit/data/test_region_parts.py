@@ -18,7 +18,7 @@ from lxmert.data.regions import RegionSource
 from lxmert.errors import DataError
 
 IMAGES = 60
-LIMIT = 400_000
+LIMIT = 300_000
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_smaller_store_leaves_no_part_of_the_larger_one(tmp_path, shards):
 
 def test_verbs_take_sizes_and_see_every_part(tmp_path, shards, capsys):
     parts = ["--parts", *map(str, shards), "--out", str(tmp_path / "x.lmdb")]
-    assert main(["merge", *parts, "--part-size", "0.4MB"]) == 0
+    assert main(["merge", *parts, "--part-size", "0.3MB"]) == 0
     assert len(files(tmp_path, "x")) >= 4
     assert main(["store", "info", str(tmp_path / "x.lmdb")]) == 0
     printed = capsys.readouterr().out
