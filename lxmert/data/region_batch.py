@@ -63,7 +63,7 @@ class Records:
     def boxes_norm(self, room: int) -> NDArray[np.float32]:
         """Corners of the first `room` boxes as shares of the image: float32 [B, room, 4], padded with 0."""
         boxes = self._gather("<f4", 0, 4 * self.counts, 4 * room).reshape(len(self.at), room, 4)
-        normed: NDArray[np.float32] = boxes / self.sizes[:, None]
+        normed: NDArray[np.float32] = np.divide(boxes, self.sizes[:, None], dtype=np.float32)
         return normed
 
     def ids(self, line: int, room: int) -> NDArray[np.int32]:
@@ -79,9 +79,10 @@ class Records:
         first = (self.boxes_at >> 2) + line * self.counts
         real = columns < lengths[:, None]
         words = self.handle.words.view(dtype)
+        places = first[:, None] + columns
         if real.all():
-            return words[first[:, None] + columns]
-        return np.where(real, words[np.where(real, first[:, None] + columns, 0)], words.dtype.type(0))
+            return np.asarray(words[places])
+        return np.where(real, words[np.where(real, places, 0)], words.dtype.type(0))
 
     def copy_features(self, out: NDArray[np.floating[Any]], rows: Sequence[int]) -> None:
         """Copies the features of each image into a row of `out`, zeros after the last.
@@ -138,7 +139,7 @@ def _converter(handle: Handle, out: NDArray[Any]) -> Callable[[int, int, int], N
     from_numpy = sys.modules["torch"].from_numpy
     # PyTorch warns of memory that may not be written to, so it gets the address; it only reads from it.
     memory = (ctypes.c_uint8 * (handle.size // 4 * 4)).from_address(handle.address)
-    source = from_numpy(np.frombuffer(memory, dtype))
+    source = from_numpy(np.frombuffer(memoryview(memory), dtype))
     # Rows taken apart once: indexing a tensor costs as much as converting a small image.
     targets, whole = from_numpy(flat).unbind(0), flat.shape[1]
 

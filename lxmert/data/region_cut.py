@@ -80,14 +80,16 @@ class Cut:
         if self.threshold is None:
             return _ranked(scores, in_proposal_order)[: self.max_boxes]
         if self.halved:
-            first = self._within(scores, self.max_boxes, in_proposal_order)
+            first = self._within(scores, self.threshold, self.max_boxes, in_proposal_order)
             above = int((scores[first].astype(np.float16).astype(np.float64) > self.threshold).sum())
             return first[: max(above, self.min_boxes)]
-        return self._within(scores, self.min_boxes, in_proposal_order)
+        return self._within(scores, self.threshold, self.min_boxes, in_proposal_order)
 
-    def _within(self, scores: NDArray[np.float32], least: int, in_proposal_order: bool) -> NDArray[np.int64]:
+    def _within(
+        self, scores: NDArray[np.float32], threshold: float, least: int, in_proposal_order: bool
+    ) -> NDArray[np.int64]:
         wide = scores.astype(np.float64)
-        passing = np.flatnonzero(wide > self.threshold if self.strict else wide >= self.threshold)
+        passing = np.flatnonzero(wide > threshold if self.strict else wide >= threshold)
         if len(passing) < least:
             return _ranked(scores, in_proposal_order)[:least]
         if len(passing) > self.max_boxes:

@@ -274,15 +274,16 @@ class PartedStore(RegionStore):
         images: Sequence[str] | NDArray[np.integer[Any]],
         features_out: NDArray[np.floating[Any]],
         *more: Any,
-        rows: Sequence[int] | None = None,
         **arrays: Any,
     ) -> NDArray[np.int64]:
         """As `RegionStore.read_batch`."""
+        rows: Sequence[int] | None = arrays.pop("rows", None)
         positions = images if isinstance(images, np.ndarray) else self.positions(images)
         targets = np.arange(len(positions)) if rows is None else np.asarray(rows)
         counts = np.empty(len(positions), np.int64)
         for part, here, inside in self._shares(positions):
-            counts[here] = part.read_batch(inside, features_out, *more, rows=targets[here].tolist(), **arrays)
+            arrays["rows"] = targets[here].tolist()
+            counts[here] = part.read_batch(inside, features_out, *more, **arrays)
         return counts
 
     def one_feature(

@@ -229,7 +229,7 @@ def resize_by_factor(channels: np.ndarray, scale: float, sides: str = "half_to_e
 
 
 def _taps(out: int, size: int, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    # In double precision: rounded to float32 before the whole part goes, weights at column 1000 lose 5 digits.
+    # In double precision: rounded to float32 before the whole part goes, weights at column 1000 lose digits.
     source = (np.arange(out) + 0.5) * (1.0 / scale) - 0.5
     first = np.floor(source).astype(np.int64)
     weight = source - first

@@ -26,7 +26,8 @@ LAYERS: dict[str, set[str]] = {
     "convert": {"data", "models"},
     "tasks": {"data", "metrics"},
     "custom": {"data", "detector", "metrics", "tasks"},
-    "training": {"models", "objectives", "tasks", "data", "metrics", "detector", "convert"},
+    "training": {"models", "objectives", "tasks", "data", "metrics", "detector", "convert", "devices"},
+    "registry": {"tasks"},
     "report": {"data", "detector", "metrics", "models", "tasks"},
     "systems": set(),
 }
