@@ -23,6 +23,7 @@ from lxmert.errors import Interrupted, LxmertError, SpecError
 
 log = logging.getLogger(__name__)
 
+SCALARS = "LXMERT_TENSORBOARD"  # how the graph says --tensorboard, which is no parameter of its jobs
 _FOLDER = "LXMERT_RANKS_FOLDER"
 _LOOK_SECONDS = 0.05
 _ALL_FAILED_SECONDS = 5.0  # ranks fail alike within this time, or one of them failed alone
@@ -38,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that share the training on the CPU; on GPUs --gpus says how many",
     )
     parser.add_argument(
-        "--tensorboard", type=Path, help="folder for TensorBoard scalars, in a folder named by the run"
+        "--tensorboard",
+        type=Path,
+        default=os.environ.get(SCALARS) or None,
+        help="folder for TensorBoard scalars, in a folder named by the run",
     )
 
 

@@ -40,13 +40,14 @@ WEIGHTS = f"weights/{CORPUS}/published"
 PUBLISHED_FEATURES = PLAN.branches["features"] == "download"
 
 # Jobs run this checkout's package, also under --directory and in an environment of their own. How files are
-# fetched is no parameter of a job: another mirror makes nothing run again.
-FETCHING = shlex.quote(json.dumps(PLAN.config["assets"]))
-shell.prefix(
-    f"export PYTHONPATH={workflow.basedir} LXMERT_ASSETS={FETCHING}; ".replace(
-        "{", "{{"
-    ).replace("}", "}}")
-)
+# fetched and where scalars go are no parameters of a job: another mirror or folder makes nothing run again.
+EXPORTED = {
+    "PYTHONPATH": str(workflow.basedir),
+    "LXMERT_ASSETS": json.dumps(PLAN.config["assets"]),
+    "LXMERT_TENSORBOARD": PLAN.config["tensorboard"] or "",
+}
+SETTINGS = " ".join(f"{name}={shlex.quote(text)}" for name, text in EXPORTED.items())
+shell.prefix(f"export {SETTINGS}; ".replace("{", "{{").replace("}", "}}"))
 
 
 def alternatives(names: list[str]) -> str:

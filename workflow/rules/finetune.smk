@@ -39,7 +39,7 @@ rule finetune_run:
         state="state/{run}",
     shell:
         "python -m lxmert --gpus {resources.gpu} --threads {threads}"
-        " --workers {resources.loader_workers} finetune --ranks {resources.ranks} {SCALARS}"
+        " --workers {resources.loader_workers} finetune --ranks {resources.ranks}"
         " --spec {params.spec:q}"
         " --features {input.features} --examples {input.examples} --vocabulary {input.vocabulary}"
         " {params.init} --state {params.state}"

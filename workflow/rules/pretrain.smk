@@ -1,10 +1,5 @@
 # Pretraining on the aggregated sentences.
 
-# Scalars change no result: no parameter, whose change would train again.
-SCALARS = (
-    f"--tensorboard {PLAN.config['tensorboard']}" if PLAN.config["tensorboard"] else ""
-)
-
 
 rule pretrain:
     input:
@@ -40,7 +35,7 @@ rule pretrain_system:
         state="state/{pretraining}",
     shell:
         "python -m lxmert --gpus {resources.gpu} --threads {threads}"
-        " --workers {resources.loader_workers} pretrain --ranks {resources.ranks} {SCALARS}"
+        " --workers {resources.loader_workers} pretrain --ranks {resources.ranks}"
         " --spec {params.spec:q}"
         " --features {input.features} --train {input.examples}/train.safetensors"
         " --valid {input.examples}/valid.safetensors --answers {input.examples}/answers.json"

@@ -44,6 +44,8 @@ rule registry:
     input:
         record=rules.compare_results.output.record,
         table=rules.compare_results.output.table,
+    log:
+        "logs/registry_check.log",
     localrule: True
     conda:
         "../../envs/lxmert.yaml"
@@ -53,4 +55,4 @@ rule registry:
         mem="1GB",
         runtime="5m",
     shell:
-        "cat {input.table} && python -m lxmert registry check {input.record}"
+        "cat {input.table} && python -m lxmert registry check {input.record} 2> {log}"

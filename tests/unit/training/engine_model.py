@@ -70,7 +70,7 @@ def step_of(
     made: PretrainingModel,
     precision: str = "fp32",
     micro_batch: int | None = None,
-    ranks: Ranks | None = None,
+    lr: float = 1e-2,
 ) -> TrainingStep:
     if precision == "fp64":
         double(made)
