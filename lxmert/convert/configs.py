@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lxmert.convert.describing import Description
+from lxmert.convert.describing import Description, check_size
 from lxmert.convert.documents import Names
 from lxmert.errors import WeightsError
 
@@ -16,12 +16,25 @@ _CLASSES = {
     "encoder": "LxmertModel",
 }
 # Settings that no shape shows; the others must agree with the tensors.
-_FREE = ("size/heads", "size/hidden_dropout", "size/attention_dropout", "size/initial_std")
+FREE = ("size/heads", "size/hidden_dropout", "size/attention_dropout", "size/initial_std")
 
 
-def settings_of(config: Mapping[str, Any], names: Names) -> dict[str, Any]:
-    """The settings a config.json states, by our names ("size/hidden", "answers")."""
-    return {ours: config[theirs] for theirs, ours in names.config.items() if theirs in config}
+def settings_of(config: Mapping[str, Any], names: Names, source: str) -> dict[str, Any]:
+    """The settings a config.json states, by our names ("size/hidden", "answers").
+
+    Raises:
+        WeightsError: one is of a kind no model has.
+    """
+    settings = {ours: config[theirs] for theirs, ours in names.config.items() if theirs in config}
+    size = {name[5:]: value for name, value in settings.items() if name.startswith("size/")}
+    check_size(size, f"{source}/config.json", whole=False)
+    for theirs, ours in names.config.items():
+        value = settings.get(ours, 1)
+        if not ours.startswith("size/") and (not isinstance(value, int) or value < 1):
+            raise WeightsError(
+                f"{source}/config.json: {theirs} must be a whole number above 0. Fetch the file again."
+            )
+    return settings
 
 
 def check_config(found: Description, config: Mapping[str, Any], names: Names, source: str) -> Description:
@@ -36,10 +49,10 @@ def check_config(found: Description, config: Mapping[str, Any], names: Names, so
                 f"{source}: config.json says {name} {config[name]!r}, but LXMERT is made with {value!r}"
                 " alone. Give LXMERT's own configuration."
             )
-    settings = settings_of(config, names)
+    settings = settings_of(config, names, source)
     counts = found.counts()
     for theirs, ours in names.config.items():
-        if ours not in settings or ours in _FREE:
+        if ours not in settings or ours in FREE:
             continue
         shown = found.size[ours[5:]] if ours.startswith("size/") else counts[ours]
         if shown is not None and settings[ours] != shown:
@@ -47,7 +60,7 @@ def check_config(found: Description, config: Mapping[str, Any], names: Names, so
                 f"{source}: config.json says {theirs} {settings[ours]}, but the tensors show {shown}."
                 " Give the configuration these weights were made with."
             )
-    free = {name[5:]: settings[name] for name in _FREE if name in settings}
+    free = {name[5:]: settings[name] for name in FREE if name in settings}
     assumed = tuple(what for what in found.assumed if "heads" not in what or "heads" not in free)
     found = replace(found, size={**found.size, **free}, assumed=assumed)
     if found.kind != "task":
@@ -66,9 +79,20 @@ def answers_of(config: Mapping[str, Any]) -> list[str] | None:
         answers = [labels[str(number)] for number in range(len(labels))]
     except KeyError:
         return None
-    if any(not isinstance(answer, str) for answer in answers) or answers[0] == "LABEL_0":
+    if answers[0] == "LABEL_0" or not are_answers(answers):
         return None
     return answers
+
+
+def are_answers(value: Any) -> bool:
+    """Whether something is a list of texts that files can hold, each there once."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        return False
+    try:
+        "".join(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return len(set(value)) == len(value)
 
 
 def config_of(found: Description, names: Names, answers: list[str] | None) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from lxmert.convert.configs import config_of
 from lxmert.convert.documents import FORMS, Names, read_names
 from lxmert.convert.opening import SIDE_HEAD
 from lxmert.convert.reading import CARRIED, Weights, explain, read_any
-from lxmert.convert.writing import write_safetensors, write_torch
+from lxmert.convert.writing import MODEL, whole_folder, write_safetensors, write_torch
 from lxmert.data.answers import read_answer_list
 from lxmert.data.wordpiece import read_vocabulary
 from lxmert.errors import WeightsError, suggest
-from lxmert.files import atomic_write_json, atomic_write_text, make_folder
+from lxmert.files import atomic_write_json, atomic_write_text
 from lxmert.models.keys import Stored, stored_from_ours
 
 log = logging.getLogger(__name__)
@@ -150,18 +150,24 @@ def _write_transformers(
         described = replace(described, kind="encoder", answers=None, pair=False)
     config = config_of(described, names, answers if described.answers else None)
     dialect = f"transformers_{described.kind}"
-    make_folder(out)
-    if side:
-        named = stored_from_ours(side, names.keys, "reference_task")
-        write_safetensors(out / SIDE_HEAD, named, {"format": "pt"})
-        yield f"{out / SIDE_HEAD}: {len(named)} tensors: transformers has no class for heads over image pairs"
     carried = {**weights.metadata, **({} if answers is None else {"answers": answers})}
     header = {"format": "pt", CARRIED: json.dumps(carried, sort_keys=True, allow_nan=False)}
     named = stored_from_ours(stored, names.keys, dialect, repeat_tied=False)
-    atomic_write_json(out / "config.json", config)
-    yield from _write_tokenizer(out, words, described.size["max_positions"])
-    write_safetensors(out / "model.safetensors", named, header)
-    yield f"{out / 'model.safetensors'}: {len(named)} tensors for {config['architectures'][0]}"
+    named_side = stored_from_ours(side, names.keys, "reference_task")
+    with whole_folder(out) as folder:
+        atomic_write_json(folder / "config.json", config)
+        if words is not None:
+            _write_tokenizer(folder, words, described.size["max_positions"])
+        if side:
+            write_safetensors(folder / SIDE_HEAD, named_side, {"format": "pt"})
+        write_safetensors(folder / MODEL, named, header)
+    if words is None:
+        yield "not written: the tokenizer's files: no vocabulary was given (--vocabulary vocab.txt)"
+    else:
+        yield f"{out / 'vocab.txt'}: {len(words)} word pieces"
+    if side:
+        yield f"{out / SIDE_HEAD}: {len(side)} tensors: transformers has no class for heads over image pairs"
+    yield f"{out / MODEL}: {len(named)} tensors for {config['architectures'][0]}"
 
 
 def _vocabulary(weights: Weights, vocabulary: Path | None) -> list[str] | None:
@@ -180,10 +186,7 @@ def _vocabulary(weights: Weights, vocabulary: Path | None) -> list[str] | None:
     return words
 
 
-def _write_tokenizer(out: Path, words: list[str] | None, longest: int) -> Iterator[str]:
-    if words is None:
-        yield "not written: the tokenizer's files: no vocabulary was given (--vocabulary vocab.txt)"
-        return
+def _write_tokenizer(out: Path, words: list[str], longest: int) -> None:
     atomic_write_text(out / "vocab.txt", "".join(f"{word}\n" for word in words))
     settings: dict[str, Any] = {
         "tokenizer_class": "LxmertTokenizer",
@@ -196,7 +199,6 @@ def _write_tokenizer(out: Path, words: list[str] | None, longest: int) -> Iterat
         "mask_token": "[MASK]",
     }
     atomic_write_json(out / "tokenizer_config.json", settings)
-    yield f"{out / 'vocab.txt'}: {len(words)} word pieces"
 
 
 def _numbers(stored: dict[str, Stored]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from lxmert.models.heads import TaskModel, build_head
 from lxmert.models.keys import Stored
 from lxmert.models.lxmert import LxmertEncoder
 from lxmert.models.pretraining import build_pretraining
+from lxmert.specs.checks import mistakes, partial, schema
 
 Kind = Literal["pretraining", "task", "encoder"]
 HEAD_WIDTH = 64  # of every published encoder of this family
@@ -86,6 +88,22 @@ class Description:
         return {name: Stored.of(parameter.detach()) for name, parameter in named}
 
 
+def check_size(size: Any, source: str, whole: bool = True) -> None:
+    """Refuses sizes no encoder can have.
+
+    Args:
+        size: settings by our names.
+        source: the file, for messages.
+        whole: whether every setting must be there.
+
+    Raises:
+        WeightsError: the first mistake.
+    """
+    rules = schema("system")["properties"]["sizes"]["additionalProperties"]
+    if wrong := mistakes(size, rules if whole else partial(rules), source):
+        raise WeightsError(f"{wrong[0]} These are no weights of LXMERT's, or the file is damaged.")
+
+
 class _Bare(nn.Module):
     """An encoder under the name it has in the other models."""
 
@@ -100,22 +118,24 @@ def describe(shapes: Mapping[str, tuple[int, ...]], source: str, heads: int | No
     Args:
         shapes: by our names; stacked tensors may be missing, what they say is said by others.
         source: the file, for messages.
-        heads: number of attention heads, which no shape shows; 64 wide if None.
+        heads: number of attention heads (above 0), which no shape shows; 64 wide if None.
 
     Raises:
         WeightsError: tensors that show a size are missing, or the number of heads cannot be guessed.
     """
 
     def shape(name: str) -> tuple[int, ...]:
-        if name not in shapes or len(shapes[name]) != 2:
+        if name not in shapes or len(shapes[name]) != 2 or 0 in shapes[name]:
             raise WeightsError(f"{source}: has no matrix that is our {name}; these are no LXMERT weights.")
         return shapes[name]
 
     vocabulary, hidden = shape("encoder.embeddings.words.weight")
-    depths = {"language": 0, "relation": 0, "cross": 0}
-    for name in shapes:
-        if match := _LAYER.match(name):
-            depths[match[1]] = max(depths[match[1]], int(match[2]) + 1)
+    layers = {(match[1], match[2]) for name in shapes if (match := _LAYER.match(name))}
+    # Up to the first gap: a number that a spoilt name makes up must not make up layers.
+    depths = {
+        stream: next(number for number in itertools.count() if (stream, str(number)) not in layers)
+        for stream in ("language", "relation", "cross")
+    }
     feed_forwards = [
         lengths[0]
         for name, lengths in shapes.items()
@@ -134,7 +154,7 @@ def describe(shapes: Mapping[str, tuple[int, ...]], source: str, heads: int | No
         raise WeightsError(
             f"{source}: is {hidden} wide, which {heads} heads do not divide. Give other --heads."
         )
-    size = {
+    size: dict[str, Any] = {
         "hidden": hidden,
         "heads": heads,
         "intermediate": max(set(feed_forwards), key=feed_forwards.count, default=4 * hidden),
@@ -145,6 +165,7 @@ def describe(shapes: Mapping[str, tuple[int, ...]], source: str, heads: int | No
         "attention_dropout": 0.1,
         "initial_std": 0.02,
     }
+    check_size(size, source)
     found = Description("encoder", size, vocabulary, shape("encoder.regions.features.weight")[1])
     return replace(_with_heads(found, shapes), assumed=tuple(assumed))
 
@@ -154,7 +175,7 @@ def _with_heads(found: Description, shapes: Mapping[str, tuple[int, ...]]) -> De
         return shapes[name][0] if shapes.get(name) else None
 
     if any(name.startswith("head.") for name in shapes):
-        inputs = shapes.get("head.inner.weight", (0, 0))[-1]
+        inputs = (shapes.get("head.inner.weight") or (0,))[-1]
         return replace(
             found,
             kind="task",

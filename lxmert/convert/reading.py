@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from lxmert.convert.configs import answers_of, check_config, settings_of
-from lxmert.convert.describing import Description, describe, left_out
+from lxmert.convert.configs import FREE, answers_of, are_answers, check_config, settings_of
+from lxmert.convert.describing import Description, check_size, describe, left_out
 from lxmert.convert.documents import FORMS, Names, read_names
 from lxmert.convert.opening import Opened, open_weights
 from lxmert.errors import WeightsError, suggest
@@ -109,12 +109,15 @@ def recognise(opened: Opened, names: Names) -> str:
 
 
 def _read_ours(opened: Opened, heads: int | None) -> Weights:
-    metadata = _said(opened, "lxmert")
-    size = metadata.get("spec", {}).get("size") or {}
+    metadata, source = _said(opened, "lxmert"), str(opened.path)
+    size = metadata["spec"].get("size", {})
+    check_size(size, source, whole=False)
     shapes = {name: stored.shape for name, stored in opened.stored.items()}
-    found = describe(shapes, str(opened.path), size.get("heads") or heads)
-    found = replace(found, size={**found.size, **size})
-    report = account(found.expected(), opened.stored, str(opened.path))
+    found = describe(shapes, source, size.get("heads", heads))
+    # Depths and widths as the tensors show them; `account` says what does not belong.
+    shown = {name: value for name, value in found.size.items() if f"size/{name}" not in FREE}
+    found = replace(found, size={**found.size, **size, **shown})
+    report = account(found.expected(), opened.stored, source)
     return Weights(dict(opened.stored), found, "ours", metadata, opened, report)
 
 
@@ -128,10 +131,11 @@ def _read_foreign(opened: Opened, form: str, names: Names, heads: int | None) ->
         if found is not None and found[0].rows is None:
             shapes[found[1]] = opened.stored[original].shape
     config = opened.config if form == "transformers" else None
-    settings = {} if config is None else settings_of(config, names)
-    described = describe(shapes, source, settings.get("size/heads") or heads)
+    folder = str(opened.folder or opened.path.parent)
+    settings = {} if config is None else settings_of(config, names, folder)
+    described = describe(shapes, source, settings.get("size/heads", heads))
     if config is not None:
-        described = check_config(described, config, names, str(opened.folder or opened.path.parent))
+        described = check_config(described, config, names, folder)
     expected = stored_from_ours(described.expected(), keys, "reference_pretraining")
     given = {name: opened.stored[original] for name, original in usual.items()}
     report = account(expected, given, source, _allowed(given, keys), usual)
@@ -208,19 +212,34 @@ def _faults(report: LoadReport, shown: Mapping[str, str], expected: list[str]) -
 
 
 def _said(opened: Opened, key: str) -> dict[str, Any]:
+    """What a header says of the weights: at least an object "spec", an object "model", fit answers or none.
+
+    Raises:
+        WeightsError: it is no JSON, or says something else.
+    """
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no number")
+
     try:
-        value = json.loads(opened.header.get(key, "{}"))
-    except json.JSONDecodeError as error:
+        value = json.loads(opened.header.get(key, "{}"), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
         raise WeightsError(
-            f"{opened.path}: the header's {key!r} is no JSON ({error.msg}); make the file again."
+            f"{opened.path}: the header's {key!r} is no JSON ({error}); make the file again."
         ) from error
-    return value if isinstance(value, dict) else {}
+    value = {"spec": {}, "model": {}} | (value if isinstance(value, dict) else {})
+    parts = isinstance(value["spec"], dict) and isinstance(value["model"], dict)
+    if not parts or not are_answers(value.get("answers", [])):
+        raise WeightsError(
+            f"{opened.path}: the header's {key!r} does not say what weights of ours say; make the file again."
+        )
+    return value
 
 
 def _metadata(opened: Opened, form: str, described: Description) -> dict[str, Any]:
     """What our file will say: what was carried through transformers, else what the tensors show."""
     carried = _said(opened, CARRIED)
-    if carried.get("model") and _agrees(carried["model"], described):
+    if carried["model"] and _agrees(carried["model"], described):
         return carried
     metadata: dict[str, Any] = {
         "spec": {

@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lxmert.convert.opening import SAFETENSORS_NAMES
+from lxmert.convert.opening import SAFETENSORS_NAMES, SIDE_HEAD
 from lxmert.errors import DataError
-from lxmert.files import atomic_path
+from lxmert.files import atomic_path, explain_os_error, make_folder
 from lxmert.models.keys import Stored
 from lxmert.progress import track
+
+# What a folder of transformers may hold; a folder with weights of another kind must not keep their parts.
+MODEL = "model.safetensors"
+_FILES = (
+    *("config.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"),
+    *(SIDE_HEAD, "pytorch_model.bin", MODEL),
+)
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder whose files take their places in `out` only if the block ends well, weights last.
+
+    Files of `out` that no folder of transformers has are left alone.
+
+    Raises:
+        DataError: the disk is full, or the folder cannot be written.
+    """
+    temporary = out.with_name(f"{out.name}.tmp-{os.getpid()}")
+    make_folder(temporary)
+    try:
+        yield temporary
+        make_folder(out)
+        for name in _FILES:
+            if (temporary / name).exists():
+                os.replace(temporary / name, out / name)
+            else:
+                (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise explain_os_error(error, out) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_safetensors(path: str | Path, stored: Mapping[str, Stored], metadata: Mapping[str, str]) -> None:

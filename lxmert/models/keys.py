@@ -179,7 +179,12 @@ def stored_to_ours(
         absent = [name for name, row in _THIRDS.items() if parts[row] is None]
         if absent:
             raise WeightsError(f"{ours}: no tensor for {', '.join(absent)}; the weights are incomplete.")
-        whole[ours] = Stored.stack([part for part in parts if part is not None])
+        thirds_found = [part for part in parts if part is not None]
+        if len({(part.dtype, part.shape[1:]) for part in thirds_found}) > 1:
+            raise WeightsError(
+                f"{ours}: query, key and value differ in width or number format; the weights are damaged."
+            )
+        whole[ours] = Stored.stack(thirds_found)
     for original, ours, stored in tied:
         if ours not in whole:
             whole[ours] = stored

@@ -62,7 +62,7 @@ class LoadReport:
 
     def __str__(self) -> str:
         counts = (
-            f"{len(self.loaded)} loaded, {len(self.missing)} missing, {len(self.unexpected)} unexpected, "
+            f"{len(self.loaded)} matched, {len(self.missing)} missing, {len(self.unexpected)} unexpected, "
             f"{len(self.mismatched)} of another shape"
         )
         return f"{counts}, {len(self.allowed)} left out knowingly" if self.allowed else counts
@@ -181,7 +181,14 @@ def _metadata(header: Mapping[str, str] | None, path: str | Path) -> dict[str, A
         raise WeightsError(
             f"{path}: no weights of ours (the header does not say what they are); convert them first."
         )
-    value: dict[str, Any] = json.loads(header[_METADATA])
+    try:
+        value = json.loads(header[_METADATA])
+    except ValueError as error:
+        raise WeightsError(
+            f"{path}: what the header says of the weights is no JSON; make it again."
+        ) from error
+    if not isinstance(value, dict) or not isinstance(value.get("model", {}), dict):
+        raise WeightsError(f"{path}: the header does not say what weights of ours say; make it again.")
     return value
 
 

@@ -102,7 +102,7 @@ def test_a_file_holds_tensors_and_what_they_are(tmp_path: Path) -> None:
     assert read_metadata(tmp_path / "a.safetensors") == metadata
     other = nn.Linear(3, 2)
     report, told = load_weights(other, tmp_path / "a.safetensors")
-    assert told == metadata and report.complete and str(report).startswith("2 loaded, 0 missing")
+    assert told == metadata and report.complete and str(report).startswith("2 matched, 0 missing")
     assert torch.equal(other.weight, model.weight)
 
 
