@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,9 @@ class Names:
     constants: dict[str, Any]
 
 
+@functools.cache
 def read_names(folder: Path = SYSTEM) -> Names:
-    """The names document of a system."""
+    """The names document of a system, read once."""
     document = read_yaml(folder / "keys.yaml")
     return Names(
         KeyMap(document),

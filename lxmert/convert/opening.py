@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -178,8 +179,10 @@ def _open_torch(path: Path, head: bytes) -> dict[str, Stored]:
     if zipped:
         _check_zip(path)
     try:
-        # A file of 2020 or later is mapped; the older form can only be read whole.
-        table = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its remarks on odd files; what matters comes as an error
+            # A file of 2020 or later is mapped; the older form can only be read whole.
+            table = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
     except _TORCH_FAULTS as error:
         raise WeightsError(f"{path}: {_fault(error)}") from None
     except OSError as error:
