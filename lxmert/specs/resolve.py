@@ -70,13 +70,14 @@ class Resolved:
         self._mistakes = mistakes(config, schema("config"), where)
         self._stop_on_mistakes()
         self.config = fill_defaults(config, schema("config"))
-        runs = self.config["runs"].items()
-        self.config["runs"] = {name: settings for name, settings in runs if settings is not None}
         self._overrides: Document = self.config["overrides"]
+        self._known("corpus", "corpus", self.config["corpus"], document_names("corpus"))
+        self._stop_on_mistakes()
+        self.corpus: Document = self._document("corpus", self.config["corpus"])
+        self.config["runs"] = self._further_runs()
         self._check_names()
         self._stop_on_mistakes()
         self._check_overrides()
-        self.corpus: Document = self._document("corpus", self.config["corpus"])
         self._assets: dict[str, str] = {}  # branch -> the asset that config.yaml names for it
         self.branches = {name: self._branch(name) for name in BRANCHES}
         # Settings of your own data; empty where another corpus is chosen.
@@ -211,9 +212,19 @@ class Resolved:
         extra = [settings["system"] for settings in self.config["runs"].values() if "system" in settings]
         return list(dict.fromkeys([*self.config["systems"], *extra]))
 
+    def _further_runs(self) -> dict[str, Document]:
+        """The corpus's further runs of the tasks that config.yaml names, changed and followed by its own."""
+        runs: Document = {
+            name: settings
+            for name, settings in self.corpus["runs"].items()
+            if settings["task"] in self.config["tasks"]
+        }
+        for name, settings in self.config["runs"].items():
+            runs[name] = settings if settings is None else merge(runs.get(name, {}), settings)
+        return {name: settings for name, settings in runs.items() if settings is not None}
+
     def _check_names(self) -> None:
         systems, tasks = document_names("system"), [name for name in self._task_names() if name != PRETRAIN]
-        self._known("corpus", "corpus", self.config["corpus"], document_names("corpus"))
         for position, name in enumerate(self.config["tasks"]):
             self._known(f"tasks/{position}", "task", name, tasks)
         for position, name in enumerate(self.config["systems"]):

@@ -187,7 +187,8 @@ class TestPlan:
     def test_defaults_are_the_sample(self):
         plan = load_plan({})
         assert plan.corpus_name == "sample"
-        assert list(plan.runs) == ["vqa", "gqa", "nlvr2", "vqa_blind", "gqa_blind", "nlvr2_blind"]
+        automatic = ["vqa", "gqa", "nlvr2", "vqa_blind", "gqa_blind", "nlvr2_blind"]
+        assert list(plan.runs) == [*automatic, "vqa_scratch", "gqa_scratch"]
         assert list(plan.pretrainings) == ["pretrain"]
         assert [run.name for run in plan.runs.values() if not run.vision] == [
             "vqa_blind",
@@ -242,6 +243,7 @@ class TestPlan:
         assert changed({"overrides": {"lxmert": {"vqa": {"clip_norm": 1.0}}}}) == {
             "finetune vqa",
             "finetune vqa_blind",
+            "finetune vqa_scratch",
         }
 
     def test_pretraining_changes_pretraining(self):
@@ -291,7 +293,15 @@ class TestPlan:
         assert plan.runs == {} and plan.pretrainings == {} and plan.used_tasks() == []
 
     def test_no_automatic_blind_runs(self):
-        assert list(load_plan({"blind_baselines": False}).runs) == ["vqa", "gqa", "nlvr2"]
+        runs = {"vqa_scratch": None, "gqa_scratch": None}
+        assert list(load_plan({"blind_baselines": False, "runs": runs}).runs) == ["vqa", "gqa", "nlvr2"]
+
+    def test_further_runs_of_the_corpus(self):
+        assert list(load_plan({"tasks": ["nlvr2"]}).runs) == ["nlvr2", "nlvr2_blind"]
+        assert not any("scratch" in name for name in load_plan({"corpus": "full"}).runs)
+        plan = load_plan({"tasks": ["vqa"], "runs": {"vqa_scratch": {"recipe": {"max_steps": 3}}}})
+        assert plan.runs["vqa_scratch"].recipe["max_steps"] == 3
+        assert plan.runs["vqa_scratch"].init == "scratch"
 
 
 class TestMistakes:
@@ -363,8 +373,8 @@ class TestMistakes:
             f"config.yaml: runs: runs of task {task} share its examples, so max_tokens must be the same"
             f" ({values}). Set it in overrides/lxmert/{task}."
             for task, values in (
-                ("vqa", "vqa 30, vqa_blind 20"),
-                ("gqa", "gqa 20, gqa_blind 20, gqa_long 25"),
+                ("vqa", "vqa 30, vqa_blind 20, vqa_scratch 20"),
+                ("gqa", "gqa 20, gqa_blind 20, gqa_scratch 20, gqa_long 25"),
             )
         ]
 
