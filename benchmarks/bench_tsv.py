@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lxmert.data.tsv import write_row
-from lxmert.data.tsv_store import import_tsv, schema_from_documents
+from lxmert.data.formats.transfer import import_store, schema_from_documents
+from lxmert.data.formats.tsv import write_row
+from lxmert.data.formats.tsv_form import Rows
 from lxmert.specs.documents import read_document
 from lxmert.types import Regions
 
@@ -63,7 +64,7 @@ def decode_and_write(tsv: Path, out: Path) -> None:
 def run_import(tsv: Path, out: Path, dtype: str) -> None:
     """The import as the command line does it."""
     profile, detector = read_document("profile", "lxmert-36"), read_document("detector_size", "full")
-    import_tsv(tsv, out, schema_from_documents(profile, detector, dtype))
+    import_store(Rows(tsv, "lxmert"), out, schema_from_documents(profile, detector, dtype))
 
 
 def main() -> None:

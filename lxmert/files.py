@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -77,12 +78,41 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder beside `path`, which takes its place only if the block ends well.
+
+    After an error nothing is left. Its files are not flushed one by one: whoever makes many small files
+    makes them again after a power cut.
+
+    Raises:
+        DataError: `path` exists and is no empty folder, the disk is full, or the folder cannot be written.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError(f"{path}: exists already; remove it, or name another folder.")
+    temporary = path.with_name(f"{path.name}{_TEMPORARY}{os.getpid()}")
+    _remove_abandoned(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _remove_abandoned(path: Path) -> None:
     """Removes what killed processes of this host left of earlier attempts at `path`."""
     for leftover in path.parent.glob(f"{glob.escape(path.name)}{_TEMPORARY}*"):
         process = leftover.name.rpartition("-")[2]
         if process.isdigit() and not _is_alive(int(process)):
-            leftover.unlink(missing_ok=True)
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:

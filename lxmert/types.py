@@ -25,6 +25,8 @@ class Regions:
         selection_scores: float32 [R], the score that ranked the boxes; NaN where a format has none.
         width: image width in pixels.
         height: image height in pixels.
+        class_scores: float16 [R, K + 1], probabilities of background and of each object; None unless the
+            profile keeps them.
     """
 
     boxes_px: np.ndarray
@@ -36,9 +38,15 @@ class Regions:
     selection_scores: np.ndarray
     width: int
     height: int
+    class_scores: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.boxes_px)
+
+    def take(self, rows: np.ndarray) -> Regions:
+        """Some of the regions, in the order of `rows`."""
+        arrays = {name: value[rows] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return replace(self, **arrays)
 
 
 @dataclass

@@ -53,7 +53,9 @@ class Records:
         inside = at + HEADER_BYTES <= ends
         words = handle.words[np.where(inside, at >> 2, 0)[:, None] + _HEADER_WORDS].astype(np.int64)
         schema = handle.schema
-        boxes_from, size = layout(words[:, 3], schema.feature_width, schema.numpy_dtype.itemsize)
+        boxes_from, size = layout(
+            words[:, 3], schema.feature_width, schema.numpy_dtype.itemsize, schema.class_scores
+        )
         bad = ~inside | header_faults(words, schema) | (at + size > ends)
         if bad.any():
             position = int(positions[int(np.argmax(bad))])

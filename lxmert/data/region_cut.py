@@ -78,7 +78,7 @@ class Cut:
                 return np.arange(len(scores))
             raise ValueError("has no selection scores to cut by, as imported TSV files have none")
         if self.threshold is None:
-            return _ranked(scores, in_proposal_order)[: self.max_boxes]
+            return ranked(scores, in_proposal_order)[: self.max_boxes]
         if self.halved:
             first = self._within(scores, self.threshold, self.max_boxes, in_proposal_order)
             above = int((scores[first].astype(np.float16).astype(np.float64) > self.threshold).sum())
@@ -91,9 +91,9 @@ class Cut:
         wide = scores.astype(np.float64)
         passing = np.flatnonzero(wide > threshold if self.strict else wide >= threshold)
         if len(passing) < least:
-            return _ranked(scores, in_proposal_order)[:least]
+            return ranked(scores, in_proposal_order)[:least]
         if len(passing) > self.max_boxes:
-            return _ranked(scores, in_proposal_order)[: self.max_boxes]
+            return ranked(scores, in_proposal_order)[: self.max_boxes]
         return passing
 
     def check(self, schema: StoreSchema, where: str) -> None:
@@ -123,7 +123,7 @@ def in_proposal_order(schema: StoreSchema) -> bool:
     return isinstance(rule, dict) and rule.get("order") == "proposal"
 
 
-def _ranked(scores: NDArray[np.float32], in_proposal_order: bool) -> NDArray[np.int64]:
+def ranked(scores: NDArray[np.float32], in_proposal_order: bool) -> NDArray[np.int64]:
     """Rows by falling score. Ranked rows keep their order among equals; proposals are turned round."""
     if in_proposal_order:
         return np.argsort(scores, kind="stable")[::-1]

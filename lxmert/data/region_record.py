@@ -1,9 +1,10 @@
 """One image's regions as bytes: the record a region store holds, and the schema that says how to read it.
 
 A record is little-endian: a header of 32 bytes (magic, version, bytes per feature number, width, height,
-boxes, feature width), then features, boxes, object ids, attribute ids, object scores, attribute scores and
-selection scores, each in box order, and zeros up to a multiple of 16 bytes. Features come first so that
-they start on a 16-byte boundary; every field can be cut to its first boxes without touching the rest.
+boxes, feature width, class scores of a box), then features, boxes, object ids, attribute ids, object scores,
+attribute scores, selection scores and, where the schema has them, float16 class scores, each in box order,
+and zeros up to a multiple of 16 bytes. Features come first so that they start on a 16-byte boundary; every
+field can be cut to its first boxes without touching the rest.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ BOX_SLACK_PX = 1.0
 UNKNOWN_ID = -1
 FEATURE_TYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 
-_HEADER = struct.Struct("<2sBBIIII12x")
+_HEADER = struct.Struct("<2sBBIIIII8x")
 _MAGIC = b"RG"
 # Bytes of one box beside its features: 4 coordinates, 2 ids, 3 scores, four bytes each.
 _BOX_BYTES = 36
@@ -47,6 +48,7 @@ class StoreSchema:
         object_classes: ids lie in [0, object_classes), or are -1 where a format gives none.
         attribute_classes: the same for attributes.
         profile: the whole extraction profile; its "profile" is the name, "version" its version.
+        class_scores: numbers of a box's class distribution, background first; 0 where none are kept.
     """
 
     feature_width: int
@@ -55,6 +57,7 @@ class StoreSchema:
     object_classes: int
     attribute_classes: int
     profile: dict[str, Any]
+    class_scores: int = 0
 
     def __post_init__(self) -> None:
         if self.feature_dtype not in FEATURE_TYPES:
@@ -62,6 +65,11 @@ class StoreSchema:
         for name in ("feature_width", "max_boxes", "object_classes", "attribute_classes"):
             if getattr(self, name) < 1:
                 raise DataError(f"region store: {name} is {getattr(self, name)}; it must be 1 or more.")
+        if self.class_scores not in (0, self.object_classes + 1):
+            raise DataError(
+                f"region store: {self.class_scores} class scores; background and"
+                f" {self.object_classes} objects are {self.object_classes + 1}."
+            )
 
     @property
     def profile_name(self) -> str:
@@ -75,7 +83,10 @@ class StoreSchema:
 
     def to_json(self) -> str:
         """The schema as one line of sorted JSON; equal schemas give equal lines."""
-        return dump_json({"record_version": VERSION, **vars(self)})
+        values = {"record_version": VERSION, **vars(self)}
+        if not self.class_scores:
+            del values["class_scores"]
+        return dump_json(values)
 
     @classmethod
     def from_json(cls, text: str, where: str) -> StoreSchema:
@@ -127,10 +138,10 @@ def encode_id(image_id: str, where: str) -> bytes:
 _Whole = TypeVar("_Whole", int, "NDArray[np.int64]")
 
 
-def layout(boxes: _Whole, width: int, item_bytes: int) -> tuple[_Whole, _Whole]:
+def layout(boxes: _Whole, width: int, item_bytes: int, class_scores: int = 0) -> tuple[_Whole, _Whole]:
     """Offset of the boxes, and the size of the whole record; of one record, or of many at once."""
     at = HEADER_BYTES + _round_up(boxes * width * item_bytes, 4)
-    return at, _round_up(at + boxes * _BOX_BYTES, ALIGNMENT_BYTES)
+    return at, _round_up(at + boxes * (_BOX_BYTES + 2 * class_scores), ALIGNMENT_BYTES)
 
 
 def _round_up(number: _Whole, multiple: int) -> _Whole:
@@ -149,7 +160,10 @@ def header_faults(words: NDArray[np.int64], schema: StoreSchema) -> NDArray[np.b
     """
     start = int.from_bytes(_MAGIC + bytes([VERSION, schema.numpy_dtype.itemsize]), "little")
     faults: NDArray[np.bool_] = (
-        (words[:, 0] != start) | (words[:, 1:3] == 0).any(axis=1) | (words[:, 4] != schema.feature_width)
+        (words[:, 0] != start)
+        | (words[:, 1:3] == 0).any(axis=1)
+        | (words[:, 4] != schema.feature_width)
+        | (words[:, 5] != schema.class_scores)
     )
     return faults
 
@@ -171,18 +185,20 @@ def encode_record(
     """
     count = _check_shapes(image_id, regions, schema, where)
     item_bytes = schema.numpy_dtype.itemsize
-    boxes_at, size = layout(count, schema.feature_width, item_bytes)
+    boxes_at, size = layout(count, schema.feature_width, item_bytes, schema.class_scores)
     if buffer is None:
         buffer = bytearray(size)
     elif len(buffer) < size:
         buffer.extend(bytes(size - len(buffer)))
     features_end = HEADER_BYTES + count * schema.feature_width * item_bytes
-    boxes_end = boxes_at + count * _BOX_BYTES
+    scores_end = boxes_at + count * _BOX_BYTES
+    boxes_end = scores_end + 2 * count * schema.class_scores
     buffer[features_end:boxes_at] = bytes(boxes_at - features_end)
     buffer[boxes_end:size] = bytes(size - boxes_end)
     _HEADER.pack_into(
-        buffer, 0, _MAGIC, VERSION, item_bytes, regions.width, regions.height, count, schema.feature_width
-    )
+        buffer, 0, _MAGIC, VERSION, item_bytes, regions.width, regions.height, count, schema.feature_width,
+        schema.class_scores,
+    )  # fmt: skip
     features = np.ndarray((count, schema.feature_width), schema.numpy_dtype, buffer, HEADER_BYTES)
     boxes = np.ndarray((count, 4), "<f4", buffer, boxes_at)
     ids = np.ndarray((2, count), "<i4", buffer, boxes_at + 16 * count)
@@ -194,8 +210,13 @@ def encode_record(
     scores[0] = regions.object_scores
     scores[1] = regions.attribute_scores
     scores[2] = regions.selection_scores
+    if schema.class_scores:
+        classes = np.ndarray((count, schema.class_scores), "<f2", buffer, scores_end)
+        np.copyto(classes, regions.class_scores, casting="same_kind")  # type: ignore[arg-type]
     fault = _feature_fault(features, regions, schema) or _box_fault(boxes, regions)
     fault = fault or _label_fault(ids, scores, schema)
+    if not fault and schema.class_scores and not all_finite(classes):
+        fault = "a class score is not a finite number; extract the image again."
     if fault:
         raise DataError(f"{where}: image {image_id}: {fault}")
     return memoryview(buffer)[:size]
@@ -216,6 +237,11 @@ def _check_shapes(image_id: str, regions: Regions, schema: StoreSchema, where: s
         fault = f"boxes of shape {regions.boxes_px.shape}, not ({count}, 4)"
     elif not (0 < regions.width < 2**31 and 0 < regions.height < 2**31):
         fault = f"image size {regions.width}x{regions.height}"
+    elif schema.class_scores and (
+        regions.class_scores is None or regions.class_scores.shape != (count, schema.class_scores)
+    ):
+        found = None if regions.class_scores is None else regions.class_scores.shape
+        fault = f"class scores of shape {found}, the store wants ({count}, {schema.class_scores})"
     else:
         for name in ("object_ids", "object_scores", "attribute_ids", "attribute_scores", "selection_scores"):
             shape = getattr(regions, name).shape
@@ -285,7 +311,7 @@ def decode_record(data: NDArray[np.uint8], offset: int, image_id: str, where: st
         DataError: no whole record lies there.
     """
     try:
-        width, height, features, numbers = parse_record(data, offset)
+        width, height, features, numbers, classes = _parse_record(data, offset)
     except ValueError as error:
         raise damaged(where, image_id, str(error)) from error
     ids = numbers[4:6].view("<i4").astype(np.int64)
@@ -302,35 +328,42 @@ def decode_record(data: NDArray[np.uint8], offset: int, image_id: str, where: st
         selection_scores=numbers[8],
         width=width,
         height=height,
+        class_scores=classes,
     )
     return regions
 
 
-def parse_record(data: NDArray[np.uint8], offset: int) -> tuple[int, int, NDArray[Any], NDArray[np.float32]]:
-    """Width, height, features and the other numbers of the record at `offset`, as views.
+def _parse_record(
+    data: NDArray[np.uint8], offset: int
+) -> tuple[int, int, NDArray[Any], NDArray[np.float32], NDArray[np.float16] | None]:
+    """Width, height, features, the other numbers and the class scores of the record at `offset`, as views.
 
     Returns:
         Width and height in pixels; features [R, F]; float32 [9, R]: rows 0 to 3 hold the boxes ([R, 4] in
         memory), 4 and 5 the bits of the object and attribute ids (int32), 6 to 8 object, attribute and
-        selection scores.
+        selection scores; float16 [R, K + 1] or None.
 
     Raises:
         ValueError: no whole record lies there.
     """
-    width, height, count, feature_width, item_bytes, boxes_at, _ = _read_header(data, offset)
+    width, height, count, feature_width, item_bytes, class_scores, boxes_at, _ = _read_header(data, offset)
     features = np.ndarray((count, feature_width), _BY_SIZE[item_bytes], data, offset + HEADER_BYTES)
-    return width, height, features, np.ndarray((9, count), "<f4", data, offset + boxes_at)
+    numbers = np.ndarray((9, count), "<f4", data, offset + boxes_at)
+    if not class_scores:
+        return width, height, features, numbers, None
+    at = offset + boxes_at + count * _BOX_BYTES
+    return width, height, features, numbers, np.ndarray((count, class_scores), "<f2", data, at)
 
 
-def _read_header(data: NDArray[np.uint8], offset: int) -> tuple[int, int, int, int, int, int, int]:
-    """Width, height, boxes, feature width, bytes per feature number, offset of the boxes, record size."""
+def _read_header(data: NDArray[np.uint8], offset: int) -> tuple[int, int, int, int, int, int, int, int]:
+    """Width, height, boxes, feature width, bytes per number, class scores, offset of the boxes, size."""
     if offset + HEADER_BYTES <= len(data):
         header = _HEADER.unpack_from(data.data, offset)
-        magic, version, item_bytes, width, height, count, feature_width = header
+        magic, version, item_bytes, width, height, count, feature_width, class_scores = header
         if magic == _MAGIC and version == VERSION and item_bytes in _BY_SIZE and width and height:
-            boxes_at, size = layout(count, feature_width, item_bytes)
+            boxes_at, size = layout(count, feature_width, item_bytes, class_scores)
             if offset + size <= len(data):
-                return width, height, count, feature_width, item_bytes, boxes_at, size
+                return width, height, count, feature_width, item_bytes, class_scores, boxes_at, size
     raise ValueError("the record cannot be read")
 
 

@@ -1,4 +1,4 @@
-"""Describe a region store, or check every record of it."""
+"""Describe a region store, check every record of it, or turn it into another project's form and back."""
 
 from __future__ import annotations
 
@@ -7,23 +7,33 @@ import json
 import sys
 from pathlib import Path
 
+from lxmert.data import transfer_cli
 from lxmert.data.region_store import RegionStore
 from lxmert.progress import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `store`."""
-    parser.add_argument("action", choices=("info", "verify"), help="info reads one page, verify every record")
-    parser.add_argument("store", type=Path, metavar="PATH", help="a region store (.lmdb)")
-    parser.add_argument("--json", action="store_true", help="info as one JSON object")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="info|verify|import|export")
+    info = actions.add_parser("info", help="what a store holds and how it was made; reads one page")
+    verify = actions.add_parser("verify", help="reads every record and compares checksums")
+    for action in (info, verify):
+        action.add_argument("store", type=Path, metavar="PATH", help="a region store (.lmdb)")
+    info.add_argument("--json", action="store_true", help="as one JSON object")
+    transfer_cli.add_import(actions.add_parser("import", help="a store from another form"))
+    transfer_cli.add_export(actions.add_parser("export", help="another form from a store"))
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the verb.
 
     Raises:
-        DataError: the file is no region store, or it is damaged.
+        DataError: a file is no region store or malformed, or it is damaged.
+        SpecError: there is no such profile, detector or cut.
     """
+    if args.action in ("import", "export"):
+        transfer_cli.run(args)
+        return
     if args.action == "verify":
         from lxmert.data.region_check import check_store_apart
 
@@ -54,7 +64,8 @@ def describe(store: RegionStore) -> dict[str, object]:
         "first id": store.ids[0] if len(store) else "",
         "last id": store.ids[len(store) - 1] if len(store) else "",
         "features": f"{schema.feature_dtype}, {schema.feature_width} wide, at most {schema.max_boxes} boxes",
-        "classes": f"{schema.object_classes} objects, {schema.attribute_classes} attributes",
+        "classes": f"{schema.object_classes} objects, {schema.attribute_classes} attributes"
+        + (", every class's score kept" if schema.class_scores else ""),
         "profile": f"{schema.profile_name}, version {schema.profile.get('version', '?')}",
         "format": f"{contents['format']} {contents['version']}",
         "size_bytes": size,

@@ -216,10 +216,13 @@ class StoreRule:
         dtype: of the stored features.
         order: rows as the selection gives them, or as the proposals stood: then any smaller selection of
             the same rule can be read from the store, rows in the same order.
+        class_scores: whether each region keeps the probabilities of background and of every object, which
+            UNITER's pretraining and VLP read; two bytes each.
     """
 
     dtype: Literal["float16", "float32"]
     order: Literal["selection", "proposal"] = "selection"
+    class_scores: bool = False
 
 
 @dataclass(frozen=True)

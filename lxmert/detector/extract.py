@@ -191,7 +191,8 @@ class Extractor:
 
     def _select(self, blob: Blob, boxes_px: np.ndarray, found: Detections, every: bool = False) -> Regions:
         """Regions by the profile's selection, or all of them."""
-        class_scores = torch.softmax(found.class_logits, 1)[:, 1:].cpu().numpy()
+        all_scores = torch.softmax(found.class_logits, 1).cpu().numpy()
+        class_scores = all_scores[:, 1:]
         attribute_scores = self._attribute_scores(found.attribute_logits).cpu().numpy()
         if self.profile.boxes == "corrected" and not every:
             boxes_px, rows, best = corrected_regions(self.model, blob, found, self.profile.selection)
@@ -211,6 +212,7 @@ class Extractor:
             selection_scores=best[rows],
             width=blob.width,
             height=blob.height,
+            class_scores=all_scores[rows].astype(np.float16) if self.profile.store.class_scores else None,
         )
 
     def _proposals(self, feature_map: Tensor, blob: Blob) -> Tensor:

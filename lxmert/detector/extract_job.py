@@ -124,6 +124,7 @@ def store_schema(model: Detector, job: Job) -> StoreSchema:
         object_classes=size.classes.objects,
         attribute_classes=size.classes.attributes,
         profile=document,
+        class_scores=size.classes.objects + 1 if job.profile.store.class_scores else 0,
     )
 
 

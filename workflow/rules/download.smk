@@ -81,8 +81,8 @@ if PUBLISHED_FEATURES:
             profile=PLAN.detector["profile"]["profile"],
             detector=PLAN.detector["size"]["size"],
         shell:
-            "python -m lxmert --threads {threads} tsv import --tsv {params.tsv} --profile {params.profile}"
-            " --detector {params.detector} --out {output} 2> {log}"
+            "python -m lxmert --threads {threads} store import --form lxmert-tsv --source {params.tsv}"
+            " --profile {params.profile} --detector {params.detector} --out {output} 2> {log}"
 
 
 rule convert_published_weights:

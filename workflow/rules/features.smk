@@ -91,7 +91,8 @@ rule export_tsv:
         mem="1GB",
         runtime="4h",
     shell:
-        "python -m lxmert --threads {threads} tsv export --store {input} --out {output} 2> {log}"
+        "python -m lxmert --threads {threads} store export --form lxmert-tsv --store {input}"
+        " --out {output} 2> {log}"
 
 
 rule import_tsv:
@@ -113,5 +114,5 @@ rule import_tsv:
     params:
         schema=tsv_schema,
     shell:
-        "python -m lxmert --threads {threads} tsv import --tsv {input.tsv} {params.schema}"
+        "python -m lxmert --threads {threads} store import --form lxmert-tsv --source {input.tsv} {params.schema}"
         " --out {output} 2> {log}"

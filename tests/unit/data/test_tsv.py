@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from region_samples import assert_equal, make_regions, make_schema
 
-from lxmert.data import tsv as tsv_module
+from lxmert.data.formats import tsv as tsv_module
+from lxmert.data.formats.transfer import export_store, import_store, schema_from_documents
+from lxmert.data.formats.tsv import TsvReader, write_row
+from lxmert.data.formats.tsv_form import Rows, TsvWriter
 from lxmert.data.region_store import RegionStore
 from lxmert.data.region_writer import RegionWriter
-from lxmert.data.tsv import TsvReader, write_row
-from lxmert.data.tsv_store import export_tsv, import_tsv, schema_from_documents
 from lxmert.errors import DataError
 from lxmert.specs.documents import read_document
 
@@ -27,6 +28,14 @@ def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(tsv_module, "pybase64", None)
     elif tsv_module.pybase64 is None:
         pytest.skip("pybase64 is not installed")
+
+
+def import_tsv(source: Path, out: Path, schema, columns: str = "lxmert") -> str:
+    return import_store(Rows(source, columns), out, schema)
+
+
+def export_tsv(store: Path, out: Path, columns: str = "lxmert", line_end=b"\r\n", by_id=False) -> int:
+    return export_store(RegionStore(store), TsvWriter(out, columns, line_end), by_id=by_id)
 
 
 def write_tsv(path: Path, count: int = 3, columns: str = "lxmert", line_end: bytes = b"\r\n") -> Path:
@@ -136,7 +145,7 @@ FAULTS = [
     (lambda f: b"\t".join(f[:-1]), "9 fields instead of 10"),
     (lambda f: b"\t".join([*f, b""]), "over 10|11 fields instead of 10"),
     (lambda f: b"", "1 fields instead of 10"),
-    (lambda f: b"\t".join([f[0], f[2], f[1], f[7], f[8], f[9]]), r"6 fields .*--columns butd"),
+    (lambda f: b"\t".join([f[0], f[2], f[1], f[7], f[8], f[9]]), r"6 fields .*--form butd-tsv"),
     (lambda f: _spoil(f, 9, f[9][:-2]), "features: not base64"),
     (lambda f: _spoil(f, 9, f[9][:-4]), r"features: \d+ bytes do not divide by 4 boxes"),
     (lambda f: _spoil(f, 9, b""), "features: 0 bytes"),
@@ -197,7 +206,7 @@ def test_files_that_are_no_tsv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(DataError, match="absent.tsv: no such file"):
         import_tsv(tmp_path / "absent.tsv", tmp_path / "a.lmdb", schema)
     (tmp_path / "empty.tsv").write_bytes(b"")
-    with pytest.raises(DataError, match="empty.tsv: holds no rows"):
+    with pytest.raises(DataError, match="empty.tsv: holds no images"):
         import_tsv(tmp_path / "empty.tsv", tmp_path / "a.lmdb", schema)
     monkeypatch.setattr(tsv_module, "_LONGEST_ROW_BYTES", 1000)
     (tmp_path / "zip.tsv").write_bytes(bytes(5000))
@@ -218,7 +227,7 @@ def test_export_order_and_columns(tmp_path: Path) -> None:
     assert [image_id for _, image_id, _ in TsvReader(tmp_path / "id.tsv", "butd")] == [
         f"image_{n}" for n in range(3)
     ]
-    with pytest.raises(DataError, match="has no object ids.*--columns butd"):
+    with pytest.raises(DataError, match="has no object ids.*--form butd-tsv"):
         export_tsv(tmp_path / "a.lmdb", tmp_path / "lxmert.tsv")
     assert not (tmp_path / "lxmert.tsv").exists()
 
@@ -236,6 +245,10 @@ def test_order_of_rows_changes_the_file_but_not_the_digest(tmp_path: Path) -> No
     assert len(digests) == 1
 
 
+IMPORT = ("store", "import", "--form", "lxmert-tsv")
+EXPORT = ("store", "export", "--form", "lxmert-tsv")
+
+
 def run_verb(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lxmert", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
@@ -243,13 +256,13 @@ def run_verb(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_verbs_import_describe_verify_merge_and_export(shared_data: Path, tmp_path: Path) -> None:
     source, store = shared_data / "coco10" / "train2014_obj36.tsv", tmp_path / "a.lmdb"
-    assert run_verb("tsv", "import", "--tsv", source, "--out", store, "--dtype", "float32").returncode == 0
+    assert run_verb(*IMPORT, "--source", source, "--out", store, "--dtype", "float32").returncode == 0
     shown = run_verb("store", "info", store)
     assert shown.returncode == 0 and "lxmert-36" in shown.stdout and "train2014_obj36.tsv" in shown.stdout
     assert "10 images, every checksum right" in run_verb("store", "verify", store).stdout
     assert run_verb("merge", "--parts", store, "--out", tmp_path / "b.lmdb").returncode == 0
     assert RegionStore(tmp_path / "b.lmdb").digest == RegionStore(store).digest
-    assert run_verb("tsv", "export", "--store", store, "--out", tmp_path / "a.tsv").returncode == 0
+    assert run_verb(*EXPORT, "--store", store, "--out", tmp_path / "a.tsv").returncode == 0
     assert (tmp_path / "a.tsv").read_bytes() == source.read_bytes()
 
 
@@ -265,7 +278,7 @@ def test_verbs_end_with_2_and_one_line(tmp_path: Path) -> None:
         (("store", "verify", path), "image cat: its checksum differs"),
         (("store", "info", tmp_path), "is a folder"),
         (
-            ("tsv", "import", "--tsv", path, "--out", tmp_path / "b.lmdb", "--profile", "lxmert36"),
+            (*IMPORT, "--source", path, "--out", tmp_path / "b.lmdb", "--profile", "lxmert36"),
             "lxmert-36",
         ),
     ):

@@ -181,7 +181,7 @@ class TsvReader:
         if len(ends) + 1 != len(self._names):
             found = str(len(ends) + 1) if len(ends) <= len(self._names) else f"over {len(self._names)}"
             other = next((form for form, names in COLUMNS.items() if len(names) == len(ends) + 1), None)
-            hint = f" (--columns {other} has so many)" if other else ""
+            hint = f" (--form {other}-tsv has so many)" if other else ""
             raise ValueError(f"{found} fields instead of {len(self._names)}{hint}")
         starts = [start, *(tab + 1 for tab in ends)]
         return {
@@ -241,7 +241,7 @@ def write_row(
     """
     if columns == "lxmert" and (regions.object_ids < 0).any():
         raise DataError(
-            f"image {image_id}: has no object ids, which LXMERT's columns need; export with --columns butd."
+            f"image {image_id}: has no object ids, which LXMERT's columns need; export with --form butd-tsv."
         )
     values: dict[str, Any] = {
         "img_id": image_id,
