@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train-detector": ("lxmert.detector.train_cli", "train the bottom-up-attention detector"),
     "convert-detector": ("lxmert.detector.convert_cli", "published detector weights into ours, and back"),
     "evaluate-detector": ("lxmert.detector.evaluate_cli", "average precision of the detector"),
+    "describe": ("lxmert.detector.describe_cli", "regions of single images, printed, drawn and kept"),
     "extract": ("lxmert.detector.extract_cli", "region features of one shard of an image set"),
     "merge": ("lxmert.data.merge_cli", "join shards into one region store"),
     "store": ("lxmert.data.store_cli", "describe or check a region store; import and export other forms"),

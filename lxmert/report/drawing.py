@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 
-from lxmert.errors import DataError
+from lxmert.detector.preprocess import decode_image
 
 # Told apart on most photographs; white text reads on all of them.
 BOX_COLOURS = ("#d1344b", "#1f6fb5", "#1d8a5a", "#8347b5", "#b85c00", "#0b7c86")
@@ -38,20 +38,17 @@ def font(size_px: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(_BOLD if bold else _FONT), size_px)
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: Path, exif: str = "ignore") -> Image.Image:
     """The pixels of an image file as RGB.
+
+    Args:
+        path: the file.
+        exif: "apply" turns the image by its EXIF tag, as its boxes have it where the detector did.
 
     Raises:
         DataError: it is missing, cut short, or no image.
     """
-    try:
-        with Image.open(path) as image:
-            # Not turned by EXIF: the detector reads pixels as stored, and its boxes lie there.
-            return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such image. Put it there, or list the images again.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: the image cannot be read ({error}). Fetch it again.") from error
+    return Image.fromarray(decode_image(path, exif, "rgb"))
 
 
 def draw_boxes(image: Image.Image, boxes: list[Box], side_px: int) -> Image.Image:

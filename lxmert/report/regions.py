@@ -89,10 +89,12 @@ class ImageDrawer:
         image_set, _, stem = key.partition("/")
         store = self._stores.get(image_set)
         boxes: list[Box] = []
+        exif = "apply"
         if store is not None and stem in store:
+            exif = store.schema.profile.get("image", {}).get("exif", exif)
             regions = store.regions(stem)
             boxes = [self._box(regions, place) for place in self._relevant(regions, words, most_boxes)]
-        return draw_boxes(open_image(self._files[key]), boxes, side_px)
+        return draw_boxes(open_image(self._files[key], exif), boxes, side_px)
 
     def _box(self, regions: Regions, place: int) -> Box:
         x1, y1, x2, y2 = (float(value) for value in regions.boxes_px[place])

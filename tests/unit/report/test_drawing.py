@@ -37,7 +37,7 @@ def test_bad_images(tmp_path: Path) -> None:
     cut.write_bytes(whole.read_bytes()[:1500])
     text.write_text("no image")
     for path in (cut, text):
-        with pytest.raises(DataError, match=f"{path.name}: the image cannot be read"):
+        with pytest.raises(DataError, match=f"{path.name}: cannot be read as an image"):
             open_image(path)
     with pytest.raises(DataError, match="gone.png: no such image"):
         open_image(tmp_path / "gone.png")
