@@ -59,6 +59,7 @@ class Score:
         chance_label_score: its soft label score, which training selects by.
         chance_answer: that answer, the commonest of the training splits.
         count: examples.
+        leaks: why it is no score on unseen questions; empty where it is one.
     """
 
     split: str
@@ -68,6 +69,7 @@ class Score:
     chance_label_score: float | None
     chance_answer: str | None
     count: int | None
+    leaks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -272,6 +274,7 @@ def read_score(path: Path) -> Score:
         chance_label_score=float(labels_by_chance) if _is_share(labels_by_chance) else None,
         chance_answer=answer if isinstance(answer, str) else None,
         count=count if isinstance(count, int) else None,
+        leaks=[str(reason) for reason in record.get("leaks", [])],
     )
 
 

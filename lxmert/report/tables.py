@@ -18,6 +18,8 @@ _DETAIL = "detail:"
 # Official figures that people quote beside the score; score files hold all there are.
 _QUOTED = ("binary", "open", "consistency")
 _QUOTED_KIND = "answer_type/"
+# Beside a split whose questions were learnt from, since its score would be taken for a result.
+_LEAKY = " (learnt from)"
 _HEADINGS = {"blind": "blind", "scratch": "from scratch", "seconds": "seconds"}
 NOTHING = "–"
 
@@ -34,7 +36,7 @@ def _row(family: Family, split: str) -> dict[str, object]:
     row: dict[str, object] = {
         "run": family.run.name,
         "task": family.run.task,
-        "split": split,
+        "split": f"{split}{_LEAKY if score.leaks else ''}",
         "score": score.accuracy,
         "chance": score.chance,
         "examples": score.count,

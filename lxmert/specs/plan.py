@@ -8,11 +8,14 @@ from typing import Any
 from lxmert.errors import SpecError, suggest
 from lxmert.specs.documents import merge
 from lxmert.specs.jobs import job_spec_text
+from lxmert.specs.leaks import leaks_of
 from lxmert.specs.own import GIVEN
 from lxmert.specs.resolve import DOWNLOAD, PRETRAIN, Document, Resolved, Run, run_name
 
 PUBLISHED = "published"
 DETECTOR_DATASET, DETECTOR_IMAGES = "visual_genome", "vg"
+OWN_DATASET = "custom"
+DETECTOR_TRAINED_ON = "vg/splits/train.txt"
 # What a split names for its scores only.
 SCORING_KEYS = ("all_questions", "choices")
 # Sizes of a generated corpus that do not grow with it.
@@ -64,6 +67,19 @@ class Plan(Resolved):
         splits = self.tasks[task]["splits"]
         return [name for name in self.predicted_splits(task) if splits[name]["labelled"]]
 
+    def leaks(self, run: str, split: str) -> list[str]:
+        """Why a run's score on a split would be no score on unseen questions; none for a clean split."""
+        starts = self.weights_of(run) is None and self.runs[run].init == "pretrained"
+        genome = None if self.own else self.tasks[PRETRAIN]["image_sets"]["genome"]
+        task = self.tasks[self.runs[run].task]
+        return leaks_of(split, task, self.tasks[PRETRAIN] if starts else None, genome)
+
+    def overlap_files(self) -> list[str]:
+        """Raw files that tell which photographs splits share."""
+        spec = self._overlap()
+        names = [spec["image_data"], spec["detector"] and spec["detector"]["list"], spec.get("minival_ids")]
+        return [name for name in names if name]
+
     def example_document(self, task: str) -> Document:
         """A task's document as its examples are made: of official files, or of what LXMERT published."""
         document = _without(self.tasks[task], PUBLISHED)
@@ -89,6 +105,10 @@ class Plan(Resolved):
         """Official files that training and judging the detector read."""
         files = self.datasets[DETECTOR_DATASET]["files"]
         return [name for name, entry in files.items() if entry["detector"]]
+
+    def own_image_set(self) -> str:
+        """The image set of your own data."""
+        return str(next(iter(self.datasets[OWN_DATASET]["image_sets"])))
 
     def used_image_sets(self) -> list[str]:
         """Image sets whose features this plan needs."""
@@ -240,9 +260,41 @@ class Plan(Resolved):
         task = self._of_task(run.task, IN_PREDICTING)
         return self._text("predict", subset=True, **parts, task=task, vision=run.vision)
 
-    def score_spec(self, task: str) -> str:
-        """What a score depends on beside its files."""
-        return self._text("score", task=_without(self.tasks[task], PUBLISHED))
+    def score_spec(self, run: str, split: str) -> str:
+        """What a score depends on beside its files, and why it would be none on unseen questions."""
+        parts: Document = {"task": _without(self.tasks[self.runs[run].task], PUBLISHED)}
+        if leaks := self.leaks(run, split):
+            parts["leaks"] = leaks
+        return self._text("score", **parts)
+
+    def overlap_spec(self) -> str:
+        """Which splits are compared, and with what."""
+        return self._text("overlap", subset=True, **self._overlap())
+
+    def _overlap(self) -> Document:
+        tasks = [task for task in self.used_tasks() if task != PRETRAIN]
+        roles = {
+            task: {
+                "splits": list(self.tasks[task]["splits"]),
+                "train_on": self.tasks[task]["train_on"],
+                "headline": self.scored_splits(task),
+            }
+            for task in tasks
+        }
+        found: Document = {"tasks": roles, "pretraining": None, "detector": None, "image_data": None}
+        if self.own:
+            trained_on = {"list": DETECTOR_TRAINED_ON, "image_set": self.own_image_set()}
+            return {**found, "detector": trained_on if self.trains_detector() else None}
+        found["image_data"] = self.tasks[PRETRAIN]["image_data"]
+        # Published weights and features are of the detector that learnt from the same list.
+        found["detector"] = {"list": DETECTOR_TRAINED_ON, "image_set": DETECTOR_IMAGES}
+        if self.pretrainings:
+            found["pretraining"] = "here"
+        elif any(run.init == "pretrained" for run in self.runs.values()):
+            document = self.tasks[PRETRAIN]
+            sets = list(document["image_sets"].values())
+            found |= {"pretraining": PUBLISHED, "minival_ids": document["minival_ids"], "pretrain_sets": sets}
+        return found
 
     def _max_tokens(self, task: str) -> int:
         """The longest text of a task's examples, on which its runs agree."""

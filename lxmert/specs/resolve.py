@@ -28,7 +28,7 @@ PRETRAIN = "pretrain"
 BRANCHES = ("features", "weights", "detector", "annotations")
 DOWNLOAD = "download"
 # What the graph itself calls folders beside those of the runs.
-FOLDERS = ("detector", "report")
+FOLDERS = ("detector", "overlap", "registry", "report")
 
 
 def run_name(system: str, task: str) -> str:

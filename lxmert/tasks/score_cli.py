@@ -36,9 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Writes the scores."""
-    task = task_spec(args.task, read_job_spec(args.spec))
-    result = score(task, args.split, args.predictions, args.examples, args.raw)
-    atomic_write_json(args.out, result)
+    spec = read_job_spec(args.spec)
+    result = score(task_spec(args.task, spec), args.split, args.predictions, args.examples, args.raw)
+    leaks = spec.get("leaks", [])
+    atomic_write_json(args.out, {**result, **({"leaks": leaks} if leaks else {})})
+    if leaks:
+        log.warning("%s %s: no score on unseen questions: %s", args.task, args.split, "; ".join(leaks))
     shown = ", ".join(f"{name} {value:.4f}" for name, value in result["official"].items() if "/" not in name)
     log.info("%s %s: %s; chance %.4f", args.task, args.split, shown, result["chance"]["official"]["accuracy"])
 

@@ -25,6 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "objectives": {"data", "models"},
     "convert": {"data", "models"},
     "tasks": {"data", "metrics"},
+    "splits": {"data", "tasks"},
     "custom": {"data", "detector", "metrics", "tasks"},
     "training": {"models", "objectives", "tasks", "data", "metrics", "detector", "convert", "devices"},
     "registry": {"tasks"},

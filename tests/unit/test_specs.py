@@ -170,7 +170,7 @@ def every_spec(plan: Plan) -> dict[str, str]:
         "extract": plan.extract_spec(),
     }
     specs |= {f"prepare {task}": plan.prepare_spec(task) for task in plan.used_tasks()}
-    specs |= {f"score {task}": plan.score_spec(task) for task in plan.config["tasks"]}
+    specs |= {f"score {task}": plan.score_spec(task, "valid") for task in plan.config["tasks"]}
     specs |= {f"pretrain {name}": plan.pretrain_spec(name) for name in plan.pretrainings}
     for name in plan.runs:
         specs |= {f"finetune {name}": plan.finetune_spec(name), f"predict {name}": plan.predict_spec(name)}

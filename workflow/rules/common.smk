@@ -101,6 +101,7 @@ def downloads() -> list[str]:
 
 
 ANNOUNCED: list[str] = []
+WARNED: list[tuple[str, str]] = []
 
 
 def announced_downloads(wildcards: Wildcards) -> list[str]:
@@ -349,7 +350,14 @@ def submission(run: str, split: str) -> str:
 
 
 def answers_to_score(wildcards: Wildcards) -> str:
-    """The answers that a score judges."""
+    """The answers that a score judges; says on stderr, once, why it would be no score on unseen questions."""
+    reasons = PLAN.leaks(wildcards.run, wildcards.split)
+    if reasons and workflow.is_main_process and tuple(wildcards) not in WARNED:
+        WARNED.append(tuple(wildcards))
+        print(
+            f"WARNING: {wildcards.run} {wildcards.split}: no score on unseen questions: {'; '.join(reasons)}.",
+            file=sys.stderr,
+        )
     return submission(wildcards.run, wildcards.split)
 
 

@@ -71,10 +71,42 @@ rule score_split:
         mem="8GB",
         runtime="1h",
     params:
-        spec=lambda wildcards: PLAN.score_spec(PLAN.runs[wildcards.run].task),
+        spec=lambda wildcards: PLAN.score_spec(wildcards.run, wildcards.split),
         task=lambda wildcards: PLAN.runs[wildcards.run].task,
         raw=raw_root,
     shell:
         "python -m lxmert --threads {threads} score --task {params.task} --spec {params.spec:q}"
         " --split {wildcards.split} --predictions {input.answers} --examples {input.examples}"
         " --raw {params.raw} --out {output} 2> {log}"
+
+
+# Which photographs of each split training has seen; fails if a result would be of such ones.
+rule overlap:
+    input:
+        examples=[f"examples/{CORPUS}/{task}" for task in PLAN.used_tasks()],
+        raw=raw(PLAN.overlap_files()),
+    output:
+        record="results/overlap/overlap.json",
+        table=report(
+            "results/overlap/overlap.txt",
+            caption="../report/overlap.rst",
+            category="Data",
+            labels={"figure": "overlap of splits"},
+        ),
+    log:
+        "logs/overlap.log",
+    benchmark:
+        "benchmarks/overlap.tsv"
+    conda:
+        "../../envs/lxmert.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem="4GB",
+        runtime="20m",
+    params:
+        spec=PLAN.overlap_spec(),
+        raw=raw_root,
+    shell:
+        "python -m lxmert --threads {threads} overlap --spec {params.spec:q} --examples {input.examples}"
+        " --raw {params.raw} --out {output.record} --out-text {output.table} 2> {log} && cat {output.table}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,11 @@ def test_not_a_table(tmp_path: Path, text: str) -> None:
 def test_missing_table(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="summary.tsv: no such file"):
         read_table(tmp_path / "summary.tsv")
+
+
+def test_a_split_that_was_learnt_from_is_marked(results_tree: Path) -> None:
+    path = results_tree / "results" / "gqa" / "testdev_score.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "leaks": ["gqa is fine-tuned on it"]}))
+    found = summary_table(read_results(results_tree / "results"))
+    assert "testdev (learnt from)" in list(found["split"]) and "minival" in list(found["split"])

@@ -1,0 +1,1 @@
+"""Which photographs each split holds, and which of them training has seen."""

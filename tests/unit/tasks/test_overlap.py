@@ -1,0 +1,120 @@
+"""One name for each photograph, what training has seen of each split, and results that must not leak."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lxmert.errors import DataError
+from lxmert.specs import load_plan, read_document
+from lxmert.splits import cli
+from lxmert.splits.photographs import Photographs, read_detector_list, read_twins
+from lxmert.tasks.prepare_cli import prepare
+
+SPEC = {"max_tokens": 12, "min_answer_count": 1}
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("mscoco_val2014/COCO_val2014_000000000042", "coco 42"),
+        ("mscoco_test2015/COCO_test2015_000000000091", "coco 91"),
+        ("vg_gqa/n91", "coco 91"),
+        ("gqa_testdev/n91", "coco 91"),
+        ("vg_gqa/501", "coco 1"),
+        ("vg/502", "coco 1"),
+        ("vg_gqa/503", "vg 503"),
+        ("nlvr2_train/train-1-0-img0", "nlvr2_train/train-1-0-img0"),
+        ("custom/501", "custom/501"),
+    ],
+)
+def test_one_name_for_a_photograph(tree: Any, key: str, name: str) -> None:
+    twins = read_twins(tree.raw / "vg/image_data.json")
+    assert twins == {501: 1, 502: 1, 504: 11}
+    assert Photographs(twins).of(key) == name
+
+
+def test_lists_of_the_detector(tmp_path: Path) -> None:
+    path = tmp_path / "train.txt"
+    path.write_text("VG_100K_2/501.jpg xml/501.xml\nVG_100K/7.jpg xml/7.xml\n\n")
+    assert read_detector_list(path, "vg") == ["vg/501", "vg/7"]
+    path.write_text("\n")
+    with pytest.raises(DataError, match="names no image"):
+        read_detector_list(path, "vg")
+    with pytest.raises(DataError, match="none.txt"):
+        read_detector_list(tmp_path / "none.txt", "vg")
+
+
+def compare(tree: Any, config: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The table of a configuration, by task and split."""
+    plan = load_plan({"tasks": ["vqa", "gqa"], "blind_baselines": False, **config})
+    folders = []
+    for task in plan.used_tasks():
+        folders.append(tree.root / "examples" / task)
+        prepare(read_document("task", task), SPEC, tree.raw, tree.vocabulary, tree.listings, folders[-1])
+    (tree.raw / "vg/splits").mkdir(parents=True, exist_ok=True)
+    (tree.raw / "vg/splits/train.txt").write_text("VG_100K/504.jpg xml/504.xml\n")
+    arguments = SimpleNamespace(
+        spec=plan.overlap_spec(),
+        examples=folders,
+        raw=tree.raw,
+        out=tree.root / "overlap.json",
+        out_text=tree.root / "overlap.txt",
+    )
+    cli.run(arguments)  # type: ignore[arg-type]
+    rows = json.loads(arguments.out.read_text())["splits"]
+    return {(row["task"], row["split"]): row for row in rows}
+
+
+@pytest.mark.parametrize("config", [{}, {"corpus": "full"}], ids=["pretrained here", "published weights"])
+def test_what_was_seen_of_each_split(tree: Any, config: dict[str, Any]) -> None:
+    rows = compare(tree, config)
+    # minival is COCO 11, whose twin 504 the detector has seen; pretraining holds it out.
+    assert rows["vqa", "minival"] == {
+        "task": "vqa",
+        "split": "minival",
+        "photographs": 1,
+        "headline": True,
+        "shared": {"detector": 1, "pretraining": 0, "fine-tuning": 0},
+        "leaks": [],
+    }
+    assert rows["vqa", "train"]["shared"] == {"detector": 0, "pretraining": 2, "fine-tuning": 2}
+    assert rows["gqa", "valid"]["shared"]["pretraining"] == 1  # Visual Genome's 503
+    assert rows["gqa", "testdev"]["shared"] == {"detector": 0, "pretraining": 0, "fine-tuning": 0}
+    # The submission answers validation questions too, of which the server makes no result.
+    assert rows["gqa", "submit"]["shared"]["fine-tuning"] == 1 and not rows["gqa", "submit"]["leaks"]
+    text = (tree.root / "overlap.txt").read_text()
+    assert "vqa minival" in text and "seen by the detector alone" in text and "disjoint" in text
+    assert "in part learnt from" in text and "100.0 %)  learnt from" in text
+
+
+def test_a_result_on_photographs_that_were_learnt_from_is_refused(tree: Any) -> None:
+    def swap(records: dict[str, Any]) -> None:
+        records["0002"]["imageId"] = "n91"  # a testdev photograph among the training questions
+
+    tree.change("gqa/train_balanced_questions.json", swap)
+    with pytest.raises(DataError) as caught:
+        compare(tree, {"corpus": "full", "tasks": ["gqa"]})
+    assert "gqa testdev: 1 in fine-tuning" in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tree.root / "overlap.json").exists()
+    assert "LEAKS from fine-tuning" in (tree.root / "overlap.txt").read_text()
+
+
+@pytest.mark.parametrize("config", [{}, {"corpus": "full"}, {"corpus": "full", "annotations": "published"}])
+def test_a_leaky_score_says_why(config: dict[str, Any]) -> None:
+    plan = load_plan({"runs": {"gqa_scratch": {"task": "gqa", "init": "scratch"}}, **config})
+    first, second, third = plan.leaks("gqa", "valid")
+    assert first == "gqa is fine-tuned on valid itself (train, valid)"
+    assert "pretraining read these very questions" in second and "val_balanced" in second
+    assert third.startswith("the detector learnt from boxes")
+    assert [text.split()[0] for text in plan.leaks("gqa_scratch", "valid")] == ["gqa", "the"]
+    for run, split in [("vqa", "minival"), ("vqa", "test"), ("gqa", "testdev"), ("gqa", "submit")]:
+        assert plan.leaks(run, split) == [], (run, split)
+    assert [plan.leaks("nlvr2", split) for split in ("valid", "test", "no such split")] == [[], [], []]
+    assert len(plan.leaks("vqa", "nominival")) == 2
+    assert '"leaks":["gqa is' in plan.score_spec("gqa", "valid")
+    assert "leaks" not in plan.score_spec("vqa", "minival")
