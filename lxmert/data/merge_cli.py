@@ -38,6 +38,12 @@ def run(args: argparse.Namespace) -> None:
     digest = merge(args.parts, args.out, expected, args.part_size)
     with RegionStore(args.out) as store:
         log.info("%s: %s images, digest %s", args.out, count(len(store)), digest)
+        listed = store.provenance.get("quarantined", [])
+    if listed:
+        log.warning(
+            "%s: %d images gave no regions, first %s (%s); `store info` lists them with their reasons",
+            args.out, len(listed), listed[0]["id"], listed[0]["reason"],
+        )  # fmt: skip
 
 
 def parse_size(text: str) -> int:

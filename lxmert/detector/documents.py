@@ -255,7 +255,7 @@ class Profile:
     attributes: Literal["softmax_all", "softmax_without_none"]
     selection: SelectionRule
     store: StoreRule
-    bad_images: Literal["stop", "quarantine"]
+    bad_images: Literal["stop", "quarantine"] = "quarantine"
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--boxes-as", choices=("regions", "proposals"), default="regions",
         help="regions: exactly these boxes, in their order; proposals: scored and selected by the profile",
     )  # fmt: skip
+    parser.add_argument(
+        "--bad-images", choices=("quarantine", "stop"),
+        help="list them in the store, or stop once all others are done; the profile's unless given",
+    )  # fmt: skip
     add_speed_arguments(parser)
 
 
@@ -78,8 +82,9 @@ def run(args: argparse.Namespace) -> None:
     model, meta = load_detector(args.weights)
     _check_size(model, spec, args.weights)
     model.to(device).fold_norms()
-    job = Job(profile, spec["profile"], args.precision, args.channels_last, args.batch, boxes)
-    key: dict[str, Any] = {"spec": spec, "shard": f"{index + 1}/{count}"}
+    document = {name: value for name, value in spec["profile"].items() if name != "bad_images"}
+    job = Job(profile, document, args.precision, args.channels_last, args.batch, boxes)
+    key: dict[str, Any] = {"spec": {**spec, "profile": document}, "shard": f"{index + 1}/{count}"}
     key["inputs"] = {"weights": weights, "listing": fingerprint(args.listing)}
     if boxes is not None:
         key["inputs"]["boxes"] = {**fingerprint(args.boxes), "as": boxes.meaning}
@@ -95,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
         before = len(writer)
         tally = extract_images(extractor, images, writer, args.workers, job)
         done, seconds = len(writer) - before, max(time.monotonic() - began, 1e-9)
-        listed = settle_bad_images(tally.bad, profile.bad_images, len(images))
+        listed = settle_bad_images(tally.bad, args.bad_images or profile.bad_images, len(images))
         writer.finish({**provenance(job, model, weights["sha256"], meta), "quarantined": listed})
     state.clear()
     log.info(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from lxmert.state import StopSignal
 log = logging.getLogger(__name__)
 
 _COMMIT_IMAGES = 50  # a kill loses fewer than 100 images
+_MANY = 20  # bad images, before it matters that they are most of a shard
 _WINDOW = 4  # batches of decoded images among which blobs of one shape are looked for
 
 
@@ -277,18 +278,30 @@ def open_writer(path: str | Path, schema: StoreSchema, state: Path) -> RegionWri
 def settle_bad_images(bad: Sequence[BadImage], rule: str, total: int) -> list[dict[str, str]]:
     """The list for a store's provenance.
 
+    A file that is gone, or a folder of which most is bad, is no matter of images: something else happened to
+    the folder since it was listed, and no rule passes over that.
+
     Raises:
-        DataError: some images are bad, and the rule is to stop.
+        DataError: images are bad and the rule is to stop, or the folder is not what was listed.
     """
     for item in bad:
         log.warning("image %s: %s", item.id, item.reason)
+    gone = [item for item in bad if not Path(item.file).exists()]
     if bad and rule == "stop":
-        first = bad[0]
-        raise DataError(
-            f"{first.file}: {_without_path(first)}. It is the first of {len(bad)} bad images of {total}; all"
-            f" others are done. Replace them and run again, or set bad_images: quarantine in the profile."
-        )
+        _refuse(bad, total, "Replace them and run again, or say --bad-images quarantine")
+    if gone:
+        _refuse(gone, total, "Put them there, or list the images again, and run again")
+    if len(bad) > _MANY and 2 * len(bad) > total:
+        _refuse(bad, total, "Look at the folder; mend it and run again")
     return [{"id": item.id, "file": item.file, "reason": _without_path(item)} for item in bad]
+
+
+def _refuse(bad: Sequence[BadImage], total: int, remedy: str) -> NoReturn:
+    first = bad[0]
+    raise DataError(
+        f"{first.file}: {_without_path(first)}. It is the first of {len(bad)} bad images of {total}; all"
+        f" others are done. {remedy}."
+    )
 
 
 def _without_path(item: BadImage) -> str:

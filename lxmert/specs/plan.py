@@ -239,8 +239,14 @@ class Plan(Resolved):
         return self._text("detector", seed=True, subset=True, corpus=self.corpus_name, **parts)
 
     def extract_spec(self) -> str:
-        """The detector and its extraction profile."""
-        return self._text("extract", **{part: self.detector[part] for part in ("size", "profile")})
+        """The detector and its extraction profile; what becomes of bad images changes no features."""
+        profile = _without(self.detector["profile"], "bad_images")
+        return self._text("extract", size=self.detector["size"], profile=profile)
+
+    @property
+    def bad_images(self) -> str:
+        """What becomes of images that give no regions: quarantine or stop."""
+        return str(self.detector["profile"].get("bad_images", "quarantine"))
 
     def pretrain_spec(self, name: str) -> str:
         """A pretraining run."""

@@ -37,6 +37,8 @@ CORPUS = PLAN.corpus_name
 RAW = f"data/{CORPUS}/raw"
 RECEIPTS = f"data/{CORPUS}/assets"
 WEIGHTS = f"weights/{CORPUS}/published"
+# No parameter of a job either: it changes no features, and whoever changes it should not extract again.
+BAD_IMAGES = PLAN.bad_images
 PUBLISHED_FEATURES = PLAN.branches["features"] == "download"
 
 # Jobs run this checkout's package, also under --directory and in an environment of their own. How files are

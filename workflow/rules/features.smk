@@ -42,7 +42,7 @@ rule extract:
         state="state/{corpus}/extract/{image_set}/{scatteritem}",
     shell:
         "python -m lxmert --gpus {resources.gpu} --threads {threads} extract --spec {params.spec:q}"
-        " --weights {input.weights} --listing {input.listing} --shard {params.shard}"
+        " --weights {input.weights} --listing {input.listing} --shard {params.shard} --bad-images {BAD_IMAGES}"
         " --state {params.state} --out {output} 2> {log}"
 
 

@@ -238,10 +238,12 @@ def spoilt(folder: Path, scenes) -> Path:
 
 def test_bad_images_stop_the_job_after_all_others(tmp_path, scenes, trained, extracted, capsys):
     listing = spoilt(tmp_path, scenes)
-    arguments = extract_arguments(tmp_path, trained / "detector.safetensors", listing)
+    arguments = [
+        *extract_arguments(tmp_path, trained / "detector.safetensors", listing), "--bad-images", "stop",
+    ]  # fmt: skip
     assert run(*arguments) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "2.jpg" in message and "3 bad images of 6" in message and "quarantine" in message
+    assert "2.jpg" in message and "3 bad images of 6" in message and "--bad-images quarantine" in message
     assert not (tmp_path / "1-1.lmdb").exists()
     for name in "236":  # replaced by good ones, the job ends
         good = Path(json.loads(scenes[1].read_text())["folder"]) / "VG_100K" / f"{name}.jpg"
@@ -251,18 +253,38 @@ def test_bad_images_stop_the_job_after_all_others(tmp_path, scenes, trained, ext
     assert len(found) == 6 and all(found[name] == expected[name] for name in "12368")
 
 
-def test_bad_images_are_listed_in_quarantine(tmp_path, scenes, trained):
+def test_bad_images_are_listed_in_quarantine(tmp_path, scenes, trained, capsys):
     listing = spoilt(tmp_path, scenes)
-    arguments = extract_arguments(
-        tmp_path, trained / "detector.safetensors", listing, bad_images="quarantine"
-    )
+    arguments = extract_arguments(tmp_path, trained / "detector.safetensors", listing)
+    assert run(*arguments, "--bad-images", "stop") == 2
+    # A file that is gone is no bad image; what was done counts whatever becomes of bad images.
+    capsys.readouterr()
+    assert run(*arguments) == 2
+    message = capsys.readouterr().err
+    assert "3.jpg: no such image file; fetch it again. It is the first of 1 bad images of 6" in message
+    assert "3 of 6 images are there already" in message
+    (tmp_path / "images" / "3.jpg").write_bytes(b"GIF89a")
     assert run(*arguments) == 0
     with RegionStore(tmp_path / "1-1.lmdb") as store:
         assert list(store.ids) == ["1", "8", "9"]
         listed = store.provenance["quarantined"]
         assert [item["id"] for item in listed] == ["2", "3", "6"]
-        assert "not an image" in listed[2]["reason"] and "no such image" in listed[1]["reason"]
+        assert "not an image" in listed[2]["reason"] and "truncated" in listed[0]["reason"]
         assert len(store.regions("9")) == 1  # a line of pixels: the whole image is its region
+        assert "bad_images" not in store.schema.profile
+
+
+def test_a_folder_of_which_most_is_bad_is_refused(tmp_path, scenes, trained, capsys):
+    document = json.loads(scenes[1].read_text())
+    (tmp_path / "images").mkdir()
+    for number in range(30):
+        (tmp_path / "images" / f"{number}.jpg").write_text("<html>")
+    images = [{"id": str(number), "file": f"{number}.jpg"} for number in range(30)]
+    listing = tmp_path / "bad.json"
+    listing.write_text(json.dumps({**document, "folder": str(tmp_path / "images"), "images": images}))
+    arguments = extract_arguments(tmp_path, trained / "detector.safetensors", listing)
+    assert run(*arguments) == 2
+    assert "the first of 30 bad images of 30; all others are done. Look" in capsys.readouterr().err
 
 
 def test_wrong_calls_are_one_line(tmp_path, scenes, trained, capsys):
