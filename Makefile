@@ -1,4 +1,5 @@
 # `make demo` runs the main job on the embedded corpus, `make test` runs every test.
+# `make easy-vqa` runs the tutorial of docs/own_data.md: your own data, here those of the package easy-vqa.
 # Each makes the environment it needs in .venv, and again only when pyproject.toml changes.
 
 SHELL := bash
@@ -12,12 +13,13 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 ENTER := export PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONNOUSERSITE=1;
 CORES ?= all
 DEMO := results/vqa/test_predict.json results/gqa/submit_predict.json results/nlvr2/test_predict.csv report
+EASY_VQA ?= easy_vqa
 TESTS ?= tests/unit tests/golden tests/workflow tests/e2e
 
-.PHONY: help environment demo test lint clean
+.PHONY: help environment demo easy-vqa test lint clean
 
 help:
-	@grep -E '^# ' Makefile | head -2 | cut -c3-
+	@grep -E '^# ' Makefile | head -3 | cut -c3-
 	@echo "Others: make environment, make lint, make clean (removes .venv)."
 
 environment: $(VENV)/.for-demo
@@ -26,6 +28,13 @@ demo: $(VENV)/.for-demo
 	@$(ENTER) snakemake --cores $(CORES) --quiet rules -- $(DEMO)
 	@cat results/report/summary.txt
 	@echo "Report: $(CURDIR)/results/report/index.html"
+
+easy-vqa: $(VENV)/.for-easy-vqa
+	@$(ENTER) python docs/easy_vqa/export.py $(EASY_VQA)/mine
+	@$(ENTER) snakemake --cores $(CORES) --quiet rules --directory $(EASY_VQA) \
+	--configfile docs/easy_vqa/config.yaml -- report
+	@cat $(EASY_VQA)/results/report/summary.txt
+	@echo "Report: $(abspath $(EASY_VQA))/results/report/index.html"
 
 # Quick ones first; two at a time, each on one thread.
 test: $(VENV)/.for-test
@@ -48,6 +57,10 @@ $(VENV)/bin/python:
 
 $(VENV)/.for-demo: pyproject.toml | $(VENV)/bin/python
 	@$(ENTER) python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.for-easy-vqa: $(VENV)/.for-demo
+	@$(ENTER) python -m pip install --quiet --disable-pip-version-check --editable '.[easy-vqa]'
 	@touch $@
 
 $(VENV)/.for-test: pyproject.toml | $(VENV)/bin/python

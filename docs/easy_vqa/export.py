@@ -5,7 +5,7 @@ ground, so boxes are found in the pixels, and what people would have to write at
 answers to the training questions: "what color is the circle?" "blue" makes a box `circle` with the
 attribute `blue`. Nothing is taken from the questions of the test split, whose images get no box.
 
-    python docs/easy_vqa/export.py data/easy_vqa
+    python docs/easy_vqa/export.py easy_vqa/mine
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from PIL import Image
 
 SHAPES = {"circle", "rectangle", "triangle"}
 COLOURS = {"black", "blue", "brown", "gray", "green", "red", "teal", "yellow"}
+EXAMPLES = "examples.jsonl"
 # A pixel belongs to the shape if a channel differs from the ground by more; softened edges do by less.
 DIFFERENCE = 24
 
@@ -62,7 +63,10 @@ def box_of(path: str, said: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def export(out: Path) -> None:
-    """Writes `images/` and `examples.jsonl`."""
+    """Writes `images/` and, last, `examples.jsonl`; nothing if that is there."""
+    if (out / EXAMPLES).is_file():
+        print(f"{out / EXAMPLES}: is there already")
+        return
     try:
         import easy_vqa
     except ImportError:
@@ -83,8 +87,9 @@ def export(out: Path) -> None:
         for number in sorted(said):
             boxes = box_of(paths[number], said[number])
             lines += [{"image": names[number], "boxes": boxes, "split": split}] if boxes else []
-    with open(out / "examples.jsonl", "w", encoding="utf-8") as file:
-        file.writelines(f"{json.dumps(line)}\n" for line in lines)
+    unfinished = out / f"{EXAMPLES}.part"
+    unfinished.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    unfinished.replace(out / EXAMPLES)
     boxes = sum("boxes" in line for line in lines)
     print(f"{out}: {len(lines) - boxes} questions, {boxes} boxes")
 
