@@ -38,6 +38,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "finetune": ("lxmert.training.finetune_cli", "fine-tune a system on one task"),
     "predict": ("lxmert.training.predict_cli", "answer a split and write its submission file"),
     "score": ("lxmert.tasks.score_cli", "score a submission file against public labels"),
+    "check-submission": ("lxmert.tasks.check_cli", "check a file of answers against a server's phase"),
     "overlap": ("lxmert.splits.cli", "which photographs of each split training has seen"),
     "own-data": ("lxmert.custom.data_cli", "read your own examples: checks, splits, answer coverage"),
     "own-boxes": ("lxmert.custom.boxes_cli", "your own boxes as the detector reads them"),

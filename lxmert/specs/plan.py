@@ -21,7 +21,7 @@ SCORING_KEYS = ("all_questions", "choices")
 # Sizes of a generated corpus that do not grow with it.
 PER_IMAGE = ("captions", "questions", "sentences", "train_sentences", "train_shards", "directories")
 # What of a task document the examples do not depend on.
-NOT_IN_EXAMPLES = ("head", "predict_on", PUBLISHED, "select_on", "submission", "train_on")
+NOT_IN_EXAMPLES = ("head", "phases", "predict_on", PUBLISHED, "select_on", "submission", "train_on")
 # What of a task document training reads, and what answering does.
 IN_TRAINING = ("task", "head", "train_on", "select_on")
 IN_PREDICTING = ("task", "head", "submission")
@@ -225,13 +225,14 @@ class Plan(Resolved):
 
     def prepare_spec(self, task: str) -> str:
         """How raw files become examples."""
-        return self._text(
-            "prepare",
-            subset=True,
-            task=_without(self.example_document(task), *NOT_IN_EXAMPLES),
-            max_tokens=self._max_tokens(task),
-            min_answer_count=self.corpus["min_answer_count"],
-        )
+        parts: Document = {
+            "task": _without(self.example_document(task), *NOT_IN_EXAMPLES),
+            "max_tokens": self._max_tokens(task),
+            "min_answer_count": self.corpus["min_answer_count"],
+        }
+        if self.corpus["raw"] == "assets" and task != PRETRAIN:
+            parts["counts"] = self.datasets[self.tasks[task]["dataset"]]["splits"]
+        return self._text("prepare", subset=True, **parts)
 
     def detector_spec(self) -> str:
         """The detector and how it is trained."""
@@ -268,7 +269,7 @@ class Plan(Resolved):
 
     def score_spec(self, run: str, split: str) -> str:
         """What a score depends on beside its files, and why it would be none on unseen questions."""
-        parts: Document = {"task": _without(self.tasks[self.runs[run].task], PUBLISHED)}
+        parts: Document = {"task": _without(self.tasks[self.runs[run].task], PUBLISHED, "phases")}
         if leaks := self.leaks(run, split):
             parts["leaks"] = leaks
         return self._text("score", **parts)

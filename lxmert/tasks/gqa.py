@@ -69,13 +69,14 @@ def score_official(
     """Official scores of a split, on the questions that its examples hold.
 
     Consistency is among them where the predictions answer all questions and not the balanced ones
-    only; validity and plausibility where the choices are public.
+    only, as those of `testdev_all` do; validity and plausibility where the choices are public.
 
     Raises:
         DataError: predictions and examples do not name the same questions.
     """
     wanted = set(examples.strings("id"))
-    complete = "all_questions" in part and len(predictions) > len(wanted)
+    all_questions = part.get("all_questions")
+    complete = all_questions == part["questions"] or bool(all_questions) and len(predictions) > len(wanted)
     questions = _scored(raw, part["all_questions"] if complete else part["questions"])
     choices = None
     if "choices" in part and (raw / part["choices"]).is_file():

@@ -54,7 +54,8 @@ def prepare(
 
     Args:
         task: its document.
-        spec: `max_tokens` (20), `min_answer_count` (9).
+        spec: `max_tokens` (20), `min_answer_count` (9), `counts` (what the publisher counts in each split, if
+            these are his files).
         raw: folder of the official raw files.
         vocabulary: vocab.txt.
         listings: one listing for each image set of the task.
@@ -105,6 +106,27 @@ def prepare(
             f"{task['task']} {split}",
         )
         log.info("%s %s: %s", task["task"], split, _summary(file, part["labelled"]))
+        if split in spec.get("counts", {}):
+            _check_count(
+                file.count + file.dropped, spec["counts"][split], raw / part["questions"], task, split
+            )
+
+
+def _check_count(found: int, published: dict[str, Any], path: Path, task: dict[str, Any], split: str) -> None:
+    """Tells a cut or foreign file before hours are spent on it: a server refuses what does not fit.
+
+    Raises:
+        DataError: the number of examples is another one, and the published one is beyond doubt.
+    """
+    if found == published["examples"]:
+        return
+    text = (
+        f"{path}: gives {count(found)} examples of {task['task']} {split}, and the publisher's file"
+        f" {count(published['examples'])}."
+    )
+    if published["certain"]:
+        raise DataError(f"{text} Fetch the file again, or put the right one there.")
+    log.warning("%s Is it the right file?", text)
 
 
 def _summary(file: ExampleFile, labelled: bool) -> str:

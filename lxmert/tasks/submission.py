@@ -174,17 +174,32 @@ def _check_file(
             raise DataError(
                 f"{shown}: the answer {answer!r} of question {example_id} is not in the answer list."
             )
-        if "\t" in answer or "\n" in answer or "\r" in answer:
-            raise DataError(
-                f"{shown}: the answer {answer!r} of question {example_id} holds a tab or line end."
-            )
-        if not answer and not form.get("may_be_empty", False):
-            raise DataError(
-                f"{shown}: the answer of question {example_id} is empty. Take it from the answer list."
-            )
+        check_answer(form, example_id, answer, shown)
         count += 1
     absent = next(ids, None)
     if absent is not None:
         raise DataError(
             f"{shown}: question {absent} has no answer ({count} of {len(examples)} were written)."
         )
+
+
+def check_answer(form: dict[str, Any], example_id: str, answer: str, shown: Path) -> None:
+    """Checks what a server asks of an answer by itself.
+
+    Args:
+        form: of the task's submission.
+        example_id: of the question.
+        answer: the answer.
+        shown: the file, as messages name it.
+
+    Raises:
+        DataError: it may not stand there.
+    """
+    if "\t" in answer or "\n" in answer or "\r" in answer:
+        raise DataError(f"{shown}: the answer {answer!r} of question {example_id} holds a tab or line end.")
+    if not answer and not form.get("may_be_empty", False):
+        raise DataError(
+            f"{shown}: the answer of question {example_id} is empty. Take it from the answer list."
+        )
+    if form["form"] == "csv" and answer not in ("True", "False"):
+        raise DataError(f"{shown}: the answer of {example_id} must be True or False, is {answer!r:.60}.")

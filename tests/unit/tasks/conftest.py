@@ -138,6 +138,11 @@ def raw_contents() -> dict[str, Any]:
         "0101": gqa_question("n91", "What color?", "red"),
         "0102": gqa_question("n92", "Is it red?", "no", "verify"),
     }
+    files["gqa/testdev_all_questions.json"] = {
+        **files["gqa/testdev_balanced_questions.json"],
+        "0103": {**gqa_question("n92", "Is it blue?", "no", "verify"), "isBalanced": False},
+    }
+    files["gqa/testdev_all_questions.json"]["0101"]["entailed"] = ["0101", "0103"]
     files["gqa/submission_all_questions.json"] = {
         "0201": gqa_question("n92", "Is it?", None),
         "0101": gqa_question("n91", "What color?", None),

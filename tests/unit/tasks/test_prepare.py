@@ -283,3 +283,12 @@ def test_the_verb(tree, capsys):
 def test_a_spec_of_another_task_is_refused():
     with pytest.raises(SpecError, match="gqa"):
         task_spec("vqa", {"task": read_document("task", "gqa")})
+
+
+def test_files_that_are_not_the_published_ones(tree, caplog):
+    counts = {"train": {"examples": 4, "certain": True}, "test": {"examples": 3, "certain": False}}
+    run(tree, "vqa", counts=counts)
+    assert "test2015_questions.json: gives 2 examples of vqa test, and the publisher's file 3" in caplog.text
+    counts["test"]["certain"] = True
+    with pytest.raises(DataError, match="gives 2 examples of vqa test.*Fetch the file again"):
+        run(tree, "vqa", counts=counts)

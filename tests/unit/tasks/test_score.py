@@ -71,6 +71,15 @@ def test_gqa_consistency_when_all_questions_are_answered(tree):
     assert result["count"] == 2
 
 
+def test_gqa_testdev_all_has_every_metric_that_is_public(tree):
+    result = score(*predicted(tree, "gqa", "testdev_all", ["red", "yes", "yes"]))
+    assert (result["count"], result["official"]["accuracy"], result["official"]["consistency"]) == (
+        3,
+        0.5,
+        0.0,
+    )
+
+
 def test_nlvr2_valid(tree):
     result = score(*predicted(tree, "nlvr2", "valid", ["True", "False", "True"]))
     assert result["official"]["accuracy"] == pytest.approx(2 / 3)
@@ -80,7 +89,9 @@ def test_nlvr2_valid(tree):
 
 
 def test_splits_without_public_answers(tree):
-    with pytest.raises(DataError, match="answers of gqa submit are not public.*train, valid, testdev"):
+    with pytest.raises(
+        DataError, match="answers of gqa submit are not public.*train, valid, testdev, testdev_all"
+    ):
         score(*predicted(tree, "gqa", "submit", ["red", "red", "red"]))
 
 
