@@ -58,18 +58,8 @@ def deep_png() -> bytes:
 def deep_tiff(order: str) -> bytes:
     """16-bit greyscale in either byte order."""
     data = (GREY.astype(np.uint16) << 8 | 0x7F).astype(f"{order}u2").tobytes()
-    tags = (
-        (256, 72),
-        (257, 54),
-        (258, 16),
-        (259, 1),
-        (262, 1),
-        (273, 8),
-        (277, 1),
-        (278, 54),
-        (279, len(data)),
-    )
-    table = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags)
+    tags = {256: 72, 257: 54, 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: 54, 279: len(data)}
+    table = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items())
     head = b"MM" if order == ">" else b"II"
     start = struct.pack(f"{order}HI", 42, 8 + len(data))
     return head + start + data + struct.pack(f"{order}H", len(tags)) + table + bytes(4)
@@ -122,23 +112,26 @@ def test_every_kind_gives_the_same_regions_in_every_way(tmp_path, extractor, kin
     rgb = decode_image(path, order="rgb")
     if expected is not None:
         np.testing.assert_array_equal(rgb, expected)
-    ways = {
-        "path": (path, None), "str": (str(path), None), "bytes": (data, None), "memory": (memoryview(data), None),
-        "pil": (Image.open(path), None), "rgb": (rgb, "rgb"), "bgr": (np.ascontiguousarray(rgb[:, :, ::-1]), "bgr"),
-        "view": (rgb[:, :, ::-1], "bgr"),
-    }  # fmt: skip
+    bgr = rgb[:, :, ::-1]
+    files = (("path", path), ("str", str(path)), ("bytes", data), ("view", memoryview(data)))
+    arrays = (("rgb", rgb), ("bgr", np.ascontiguousarray(bgr)), ("bgr", bgr))
     wanted = extractor.image(path)
     assert len(wanted) >= 1
-    for way, (source, order) in ways.items():
+    ways = [*((way, source, None) for way, source in (*files, ("pil", Image.open(path)))),
+            *((f"{order} array", source, order) for order, source in arrays)]  # fmt: skip
+    for way, source, order in ways:
         found = extractor.image(source, array_order=order)
         for name, value in vars(wanted).items():
             np.testing.assert_array_equal(getattr(found, name), value, err_msg=f"{kind} as {way}: {name}")
 
 
-@pytest.mark.parametrize(("turn", "quarters", "mirrored"), [
-    (1, 0, False), (2, 0, True), (3, 2, False), (4, 2, True), (5, 1, True), (6, 3, False), (7, 3, True), (8, 1, False),
-])  # fmt: skip
-def test_exif_turns_and_mirrors_unless_it_is_ignored(turn, quarters, mirrored):
+TURNS = {1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True), 6: (3, False), 7: (3, True),
+         8: (1, False)}  # fmt: skip
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_exif_turns_and_mirrors_unless_it_is_ignored(turn):
+    quarters, mirrored = TURNS[turn]
     # np.rot90 turns to the left, the tag says how the picture must be turned to be seen.
     expected = np.rot90(RGB, quarters)
     if mirrored:
