@@ -26,6 +26,7 @@ from lxmert.detector.model import Detector, load_detector, with_classes
 from lxmert.detector.train_cli import set_up
 from lxmert.errors import SpecError, WeightsError
 from lxmert.files import fingerprint
+from lxmert.specs.documents import read_document
 from lxmert.specs.jobs import read_job_spec
 from lxmert.state import JobState
 
@@ -34,11 +35,13 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `extract`."""
-    parser.add_argument("--spec", required=True, help="JSON, or @file: size (optional) and profile")
+    rules = parser.add_mutually_exclusive_group(required=True)
+    rules.add_argument("--profile", help="extraction profile, by name")
+    rules.add_argument("--spec", help="JSON, or @file: size (optional) and profile")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--listing", type=Path, required=True, help="listing of the image set")
     parser.add_argument("--shard", default="1/1", help="i/n: the i-th of n parts, by a hash of image ids")
-    parser.add_argument("--state", type=Path, required=True, help="folder for unfinished work")
+    parser.add_argument("--state", type=Path, help="folder for unfinished work; default: OUT.state")
     parser.add_argument("--out", type=Path, required=True, help="part of a region store")
     parser.add_argument("--boxes", type=Path, help="JSON or JSON lines: an image and its boxes_px, for each")
     parser.add_argument(
@@ -68,7 +71,7 @@ def add_speed_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Extracts a shard and writes its part."""
-    spec = read_job_spec(args.spec)
+    spec = read_job_spec(args.spec) if args.spec else _spec_of_profile(args.profile)
     if "profile" not in spec:
         raise SpecError("--spec: profile is missing; give the document.")
     if args.batch < 1:
@@ -90,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
         key["inputs"]["boxes"] = {**fingerprint(args.boxes), "as": boxes.meaning}
     if not job.exact:
         key["numerics"] = [job.precision, job.channels_last, job.batch]
-    state = JobState(args.state, key)
+    state = JobState(args.state or Path(f"{args.out}.state"), key)
     if job.precision != "float32" or job.channels_last:
         paths = [path for _, path in images]
         parity.check(model, profile, job.precision, job.channels_last, paths, args.parity_limit)
@@ -111,6 +114,10 @@ def run(args: argparse.Namespace) -> None:
         100 * tally.device_seconds / seconds,
         len(tally.bad),
     )
+
+
+def _spec_of_profile(name: str) -> dict[str, Any]:
+    return {"kind": "extract", "profile": read_document("profile", name)}
 
 
 def _given_boxes(

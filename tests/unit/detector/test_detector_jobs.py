@@ -287,6 +287,17 @@ def test_a_folder_of_which_most_is_bad_is_refused(tmp_path, scenes, trained, cap
     assert "the first of 30 bad images of 30; all others are done. Look" in capsys.readouterr().err
 
 
+def test_a_profile_is_named_and_unfinished_work_has_its_place(tmp_path, scenes, trained, extracted):
+    out = tmp_path / "a.lmdb"
+    arguments = ["extract", "--profile", "sample-16", "--weights", trained / "detector.safetensors"]
+    arguments += ["--listing", scenes[1], "--out", out]
+    with process(arguments) as started:
+        wait(lambda: size_of(tmp_path / "a.lmdb.state" / "part.lmdb") > 0, started)
+    assert run(*arguments) == 0
+    assert records(out) == records(extracted)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.lmdb"]
+
+
 def test_wrong_calls_are_one_line(tmp_path, scenes, trained, capsys):
     weights = trained / "detector.safetensors"
     for shard in ("0/2", "3/2", "x", "1"):
