@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "list-images": ("lxmert.data.images_cli", "list the images of an image set"),
     "vocabulary": ("lxmert.data.vocabulary_cli", "train a WordPiece vocabulary on raw texts"),
     "prepare": ("lxmert.tasks.prepare_cli", "turn official raw files into examples"),
+    "vg-vocabulary": ("lxmert.detector.vg_vocabulary_cli", "count Visual Genome's names into vocabularies"),
     "train-detector": ("lxmert.detector.train_cli", "train the bottom-up-attention detector"),
     "convert-detector": ("lxmert.detector.convert_cli", "published detector weights into ours, and back"),
     "evaluate-detector": ("lxmert.detector.evaluate_cli", "average precision of the detector"),
