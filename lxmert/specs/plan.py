@@ -241,7 +241,7 @@ class Plan(Resolved):
 
     def extract_spec(self) -> str:
         """The detector and its extraction profile; what becomes of bad images changes no features."""
-        profile = _without(self.detector["profile"], "bad_images")
+        profile = {key: value for key, value in self.detector["profile"].items() if key != "bad_images"}
         return self._text("extract", size=self.detector["size"], profile=profile)
 
     @property

@@ -8,6 +8,7 @@ import json
 import pytest
 import yaml
 
+from lxmert.detector.documents import parse_profile, parse_size
 from lxmert.errors import SpecError
 from lxmert.specs import Plan, job_spec_text, load_plan, merge, read_document, read_job_spec
 from lxmert.specs.checks import checked, fill_defaults, mistakes, partial, schema
@@ -251,6 +252,12 @@ class TestPlan:
 
     def test_the_detector_changes_the_detector(self):
         assert changed({"overrides": {"detector": {"recipe": {"steps": 3}}}}) == {"detector"}
+
+    def test_the_detector_reads_what_the_graph_tells_it(self):
+        for corpus in ("sample", "full"):
+            spec = json.loads(load_plan({"corpus": corpus}).extract_spec())
+            assert parse_profile(spec["profile"]).profile == spec["profile"]["profile"]
+            assert parse_size(spec["size"])
 
     def test_subset_flows(self):
         jobs = changed({"subset": 5})
