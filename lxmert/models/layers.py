@@ -1,29 +1,28 @@
 """The post-norm BERT block as LXMERT uses it: embeddings, attention, feed-forward, dropout.
 
-Letters: B examples, L text tokens, R regions, N either, H hidden width, A heads, D = H / A.
+Letters: B examples, L text tokens, R regions, N either, H hidden width, A heads, D = H / A, T tokens of all
+examples one after the other (see `models/rows.py`).
 
 Constructors leave weights unset; :func:`initialise` or a weights file fills them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lxmert.errors import SpecError, suggest
+from lxmert.models.dropout import Dropout, DropoutNoise, fold_seed
 from lxmert.models.products import finish_product, product
 from lxmert.models.quantized import Quantized
+from lxmert.models.rows import Rows
 
-MASKED_SCORE = -10000.0  # in float32 exp(-10000) is exactly 0: a masked key weighs nothing
 LAYER_NORM_EPS = 1e-12
-_BLOCK = 8  # batch rows that share one seeding of a device's generator
 INITIAL_STD = 0.02  # made for a width of 768; narrow models learn sooner from more
 
 
@@ -122,125 +121,6 @@ class Embedding(nn.Module):
         return functional.embedding(ids, self.weight, padding_idx=0)
 
 
-class DropoutNoise:
-    """The random numbers of all dropouts of one model, drawn from counters.
-
-    A mask depends on (key, forward pass, place in the model, row of the global batch) and on nothing
-    else: not on the global generator, not on other masks. So a resumed run repeats an unbroken one, a
-    layer computed twice (activation checkpointing) sees the same mask twice, and a batch cut in
-    micro-batches or among ranks sees the masks of the whole, as long as its pieces are padded alike.
-
-    PyTorch's own dropout spends about 8 ns an element on the CPU, more than the layer it follows at
-    small widths. Here one 64-bit draw decides four elements, 0.6 ns each; the rate is therefore rounded
-    to a multiple of 1/65536, and survivors are scaled by the rounded rate.
-    """
-
-    def __init__(self) -> None:
-        self.key: tuple[int, ...] = (0,)
-        self.passes = 0
-        self.rows: tuple[int, int] | None = None
-        self._places = 0
-
-    def begin(self, *key: int, rows: tuple[int, int] | None = None) -> None:
-        """Set the key, say (seed, step); the next forward pass is number 0.
-
-        Args:
-            key: what the masks depend on.
-            rows: first row and end of the batches to come within the global batch; None: all of it.
-        """
-        self.key = tuple(int(part) for part in key)
-        self.passes = 0
-        self.rows = rows
-
-    def advance(self) -> None:
-        """Count one forward pass."""
-        self.passes += 1
-
-    def new_place(self) -> int:
-        """The number of the next dropout of the model."""
-        self._places += 1
-        return self._places
-
-    def scaled_mask(
-        self, like: Tensor, rate: float, *place: int, cuts: Sequence[int] | None = None
-    ) -> Tensor:
-        """0 where dropped, 1 / (1 - rate) elsewhere; shape, dtype and device of `like`.
-
-        Args:
-            like: contiguous in its batch rows: [B, ...], or such tensors one after the other.
-            rate: share to drop.
-            place: where in the model.
-            cuts: sizes along dimension 0 of the tensors that `like` joins; None: it is one.
-        """
-        if cuts is not None:
-            parts = [self.scaled_mask(part, rate, *place, use) for use, part in enumerate(like.split(cuts))]
-            return torch.cat(parts)
-        dropped = round(rate * 65536)
-        scale = 65536 / (65536 - dropped)
-        seed = (*self.key, self.passes, *place)
-        if like.device.type != "cpu":
-            return self.drawn_in_blocks(like, 1 / scale, seed).mul_(scale)
-        start = self._elements_before(like)
-        source = np.random.PCG64(seed)
-        source.advance(start // 4)
-        bits = source.random_raw(-(-(start % 4 + like.numel()) // 4)).view(np.int16)[start % 4 :]
-        mask = torch.empty(like.shape, dtype=like.dtype)
-        return torch.ge(
-            torch.from_numpy(bits[: like.numel()]).view(like.shape), dropped - 32768, out=mask
-        ).mul_(scale)
-
-    def drawn_in_blocks(self, like: Tensor, kept: float, seed: tuple[int, ...]) -> Tensor:
-        """1 with probability `kept`, else 0; by the device's generator, seeded for every few batch rows."""
-        first, stop = self.rows or (0, 1)
-        mask = torch.empty(like.shape, dtype=like.dtype, device=like.device)
-        rows = mask.view(stop - first, -1)
-        for block in range(first // _BLOCK, -(-stop // _BLOCK)):
-            generator = torch.Generator(like.device).manual_seed(fold_seed(*seed, block))
-            low, high = max(block * _BLOCK, first), min((block + 1) * _BLOCK, stop)
-            if high - low == _BLOCK:
-                rows[low - first : high - first].bernoulli_(kept, generator=generator)
-            else:
-                whole = torch.empty((_BLOCK, rows.shape[1]), dtype=like.dtype, device=like.device)
-                whole.bernoulli_(kept, generator=generator)
-                rows[low - first : high - first] = whole[low - block * _BLOCK : high - block * _BLOCK]
-        return mask
-
-    def _elements_before(self, like: Tensor) -> int:
-        """How many elements of the global batch's tensor stand before this piece of it."""
-        if self.rows is None:
-            return 0
-        first, stop = self.rows
-        return first * (like.numel() // (stop - first))
-
-
-class Dropout(nn.Module):
-    """Dropout whose masks come from a :class:`DropoutNoise`."""
-
-    def __init__(self, rate: float, noise: DropoutNoise) -> None:
-        super().__init__()
-        self.rate = float(rate)
-        self.noise = noise
-        self.place = noise.new_place()
-
-    @property
-    def active(self) -> bool:
-        """Whether values are dropped at all."""
-        return self.training and self.rate > 0
-
-    def forward(self, values: Tensor, use: int = 0) -> Tensor:
-        """The values, some of them zeroed; uses within one forward pass are told apart by number."""
-        if not self.active:
-            return values
-        return values * self.noise.scaled_mask(values, self.rate, self.place, use)
-
-    def add_to(self, residual: Tensor, values: Tensor, cuts: Sequence[int] | None = None) -> Tensor:
-        """``residual + dropout(values)`` in one pass; `cuts` as in :meth:`DropoutNoise.scaled_mask`."""
-        if not self.active:
-            return residual + values
-        mask = self.noise.scaled_mask(values, self.rate, self.place, 0, cuts=cuts)
-        return torch.addcmul(residual, values, mask)
-
-
 class Attention(nn.Module):
     """Multi-head attention, its output projection and the norm over the residual sum.
 
@@ -258,30 +138,40 @@ class Attention(nn.Module):
         self.probability_dropout = Dropout(size.attention_dropout, noise)
         self.output_dropout = Dropout(size.hidden_dropout, noise)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """Self-attention block: tokens [B, N, H] and their additive mask to [B, N, H]."""
-        query, key, value = self.qkv(tokens).chunk(3, dim=-1)
-        return self.finish(self.mix(query, key, value, mask), tokens)
+    def forward(self, tokens: Tensor, rows: Rows) -> Tensor:
+        """Self-attention block: tokens [T, H] to [T, H]."""
+        query, key, value = rows.spread(self.qkv(tokens)).chunk(3, dim=-1)
+        mixed = self.mix(query, key, value, rows.mask, before=rows.examples_before)
+        return self.finish(rows.gather(mixed), tokens, rows)
 
-    def first_token(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """Row 0 of :meth:`forward`, [B, 1, H], without computing the other rows."""
-        first = tokens[:, :1]
-        query, key, value = self.project_apart(first, tokens)
-        return self.finish(self.mix(query, key, value, mask), first)
+    def first_token(self, tokens: Tensor, rows: Rows) -> Tensor:
+        """What :meth:`forward` gives for the first token of each sequence, [B, H], and nothing else."""
+        first = rows.first(tokens)
+        key, value = rows.spread(self.key_value(tokens)).chunk(2, dim=-1)
+        mixed = self.mix(self.query(first)[:, None], key, value, rows.mask, before=rows.examples_before)
+        return self.finish(mixed[:, 0], first, rows.firsts())
 
-    def project_apart(self, readers: Tensor, read: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query of `readers` [B, N, H], key and value of `read` [B, M, H]."""
-        key, value = self.qkv(read, rows=(self.hidden, 3 * self.hidden)).chunk(2, dim=-1)
-        return self.query(readers), key, value
+    def query(self, tokens: Tensor) -> Tensor:
+        """Queries alone, [T, H]."""
+        return self.qkv(tokens, rows=(0, self.hidden))
 
-    def query(self, readers: Tensor) -> Tensor:
-        """Query of `readers` [B, N, H] alone."""
-        return self.qkv(readers, rows=(0, self.hidden))
+    def key_value(self, tokens: Tensor) -> Tensor:
+        """Keys and values alone, [T, 2H]."""
+        return self.qkv(tokens, rows=(self.hidden, 3 * self.hidden))
 
-    def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, use: int = 0) -> Tensor:
+    def mix(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        use: int = 0,
+        before: int = 0,
+    ) -> Tensor:
         """Values weighted by softmax(query . key / sqrt(D) + mask): [B, N, H], [B, M, H] to [B, N, H].
 
-        A module that serves several directions numbers its uses, so that their dropouts differ.
+        A module that serves several directions numbers its uses, so that their dropouts differ; `before`
+        is the number of examples of the global batch before these.
         """
         query, key, value = (self._split_heads(part) for part in (query, key, value))
         dropout = self.probability_dropout
@@ -289,21 +179,24 @@ class Attention(nn.Module):
             # The fused kernels draw their dropout from the global generator, so the sum is spelt out.
             scores = torch.matmul(query * (1 / math.sqrt(query.shape[-1])), key.transpose(-1, -2))
             weights = torch.softmax(scores if mask is None else scores + mask, dim=-1)  # [B, A, N, M]
-            mixed = torch.matmul(dropout(weights, use).to(value.dtype), value)
+            mixed = torch.matmul(dropout(weights, use, before).to(value.dtype), value)
         else:
             mixed = functional.scaled_dot_product_attention(
                 query, key, value, attn_mask=None if mask is None else mask.to(query.dtype)
             )
         return mixed.transpose(1, 2).flatten(2)  # [B, N, H]
 
-    def finish(self, mixed: Tensor, residual: Tensor, cuts: Sequence[int] | None = None) -> Tensor:
+    def finish(self, mixed: Tensor, residual: Tensor, *streams: Rows) -> Tensor:
         """Output projection, dropout, and the norm of the sum with the query's own stream.
 
-        Rows of two streams one after the other need the sizes of both, `cuts`.
+        Args:
+            mixed: float [T, H], rows of one stream, or of several one after the other.
+            residual: float [T, H].
+            streams: the rows of each.
         """
         if not self.output_dropout.active:
             return self.norm(self.output(mixed, residual=residual))
-        return self.norm(self.output_dropout.add_to(residual, self.output(mixed), cuts))
+        return self.norm(self.output_dropout.add_to(residual, self.output(mixed), *streams))
 
     def _split_heads(self, part: Tensor) -> Tensor:
         return part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, A, N, D]
@@ -319,12 +212,12 @@ class FeedForward(nn.Module):
         self.norm = LayerNorm(size.hidden)
         self.dropout = Dropout(size.hidden_dropout, noise)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens [B, N, H] to [B, N, H]."""
-        raised = self.inner(tokens, gelu=True)  # [B, N, I]
+    def forward(self, tokens: Tensor, rows: Rows) -> Tensor:
+        """Tokens [T, H] to [T, H]."""
+        raised = self.inner(tokens, gelu=True)  # [T, I]
         if not self.dropout.active:
             return self.norm(self.outer(raised, residual=tokens))
-        return self.norm(self.dropout.add_to(tokens, self.outer(raised)))
+        return self.norm(self.dropout.add_to(tokens, self.outer(raised), rows))
 
 
 class BertLayer(nn.Module):
@@ -335,9 +228,9 @@ class BertLayer(nn.Module):
         self.attention = Attention(size, noise)
         self.feed_forward = FeedForward(size, noise)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """Tokens [B, N, H] and their additive mask [B, 1, 1, N] to [B, N, H]."""
-        return self.feed_forward(self.attention(tokens, mask))
+    def forward(self, tokens: Tensor, rows: Rows) -> Tensor:
+        """Tokens [T, H] to [T, H]."""
+        return self.feed_forward(self.attention(tokens, rows), rows)
 
 
 class Transform(nn.Module):
@@ -351,22 +244,6 @@ class Transform(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """States [..., H] to [..., H]."""
         return self.norm(self.linear(states, gelu=True))
-
-
-def additive_mask(mask: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor | None:
-    """What to add to attention scores: [B, N] of ones and zeros to [B, 1, 1, N] of 0 and -10000.
-
-    A mask of ones only, or None, gives None where that can be known without waiting for a GPU.
-    """
-    if mask is None or (mask.device.type == "cpu" and bool(mask.all())):
-        return None
-    return ((1.0 - mask.to(dtype)) * MASKED_SCORE)[:, None, None, :]
-
-
-def fold_seed(*parts: int | str) -> int:
-    """A 63-bit seed that depends on every part and on their order."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
 
 
 @torch.no_grad()

@@ -13,18 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lxmert.models.layers import (
-    Attention,
-    BertLayer,
-    Dropout,
-    DropoutNoise,
-    Embedding,
-    FeedForward,
-    LayerNorm,
-    Linear,
-    Size,
-    additive_mask,
-)
+from lxmert.models.dropout import Dropout, DropoutNoise
+from lxmert.models.layers import Attention, BertLayer, Embedding, FeedForward, LayerNorm, Linear, Size
+from lxmert.models.rows import Rows, additive_mask
 from lxmert.types import Batch, Encoded
 
 Read = Literal["all", "language", "pooled"]
@@ -79,7 +70,7 @@ class EncodedQuestions:
     """B sentences after the language encoder.
 
     Attributes:
-        states: float [B, L, H].
+        states: float [B, L, H], zeros where a token is padding.
         mask: additive [B, 1, 1, L], or None when no token is padding.
     """
 
@@ -105,13 +96,18 @@ class TextEmbeddings(nn.Module):
         self.norm = LayerNorm(size.hidden)
         self.dropout = Dropout(size.hidden_dropout, noise)
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """Word pieces int64 [B, L] to [B, L, H]."""
+    def forward(self, input_ids: Tensor, rows: Rows) -> Tensor:
+        """Word pieces int64 [B, L] to [T, H]."""
         places = torch.arange(input_ids.shape[1], device=input_ids.device)
         # Token type 0 is looked up, not added as a row: its gradient is then zero, not absent, and
         # the optimiser decays the table as the reference does.
         context = self.positions(places) + self.token_types(torch.zeros_like(places[:1]))  # [L, H]
-        return self.dropout(self.norm(self.words(input_ids) + context))
+        if rows.places is None:
+            words = (self.words(input_ids) + context).flatten(0, 1)
+        else:
+            words = self.words(input_ids.flatten().index_select(0, rows.places))
+            words = words + context.index_select(0, rows.places % input_ids.shape[1])
+        return self.dropout(self.norm(words), before=rows.before)
 
 
 class RegionEmbeddings(nn.Module):
@@ -125,11 +121,11 @@ class RegionEmbeddings(nn.Module):
         self.boxes_norm = LayerNorm(size.hidden)
         self.dropout = Dropout(size.hidden_dropout, noise)
 
-    def forward(self, features: Tensor, boxes_norm: Tensor) -> Tensor:
-        """Features [B, R, F] and boxes [B, R, 4] to [B, R, H]."""
-        appearance = self.features_norm(self.features(features))
-        position = self.boxes_norm(self.boxes(boxes_norm))
-        return self.dropout((appearance + position) / 2)
+    def forward(self, features: Tensor, boxes_norm: Tensor, rows: Rows) -> Tensor:
+        """Features [B, R, F] and boxes [B, R, 4] to [T, H]."""
+        appearance = self.features_norm(self.features(rows.gather(features)))
+        position = self.boxes_norm(self.boxes(rows.gather(boxes_norm)))
+        return self.dropout((appearance + position) / 2, before=rows.before)
 
 
 class CrossLayer(nn.Module):
@@ -145,74 +141,67 @@ class CrossLayer(nn.Module):
         self.vision_feed_forward = FeedForward(size, noise)
 
     def forward(
-        self,
-        language: Tensor,
-        vision: Tensor,
-        text_mask: Tensor | None,
-        region_mask: Tensor | None,
-        projected: Tensor | None = None,
+        self, language: Tensor, vision: Tensor, text: Rows, regions: Rows, projected: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Both streams, each having read the other's *input* and itself.
 
         Args:
-            language: float [B, L, H].
-            vision: float [B, R, H].
-            text_mask: additive [B, 1, 1, L] or None.
-            region_mask: additive [B, 1, 1, R] or None.
+            language: float [T, H].
+            vision: float [S, H].
+            text: the rows of `language`.
+            regions: the rows of `vision`.
             projected: [B, R, 3H], the cross-attention's projections of `vision`, if known.
 
         Returns:
-            Language [B, L, H] and vision [B, R, H].
+            Language [T, H] and vision [S, H].
         """
         cross = self.cross_attention
-        # Flat token rows, language before vision: one product serves both streams.
-        rows = torch.cat([language.flatten(0, 1), vision.flatten(0, 1)])  # [B * L + B * R, H]
-        cuts = [rows.shape[0] - vision.shape[0] * vision.shape[1], vision.shape[0] * vision.shape[1]]
+        # Language before vision: one product serves both streams.
+        tokens, cuts = torch.cat([language, vision]), [len(text), len(regions)]
         if projected is None:
-            of_language, of_vision = cross.qkv(rows).split(cuts)
-            of_vision = of_vision.unflatten(0, vision.shape[:2])
+            of_language, of_vision = cross.qkv(tokens).split(cuts)
+            of_vision = regions.spread(of_vision)
         else:
-            of_language, of_vision = cross.qkv(rows[: cuts[0]]), projected
-        of_language = of_language.unflatten(0, language.shape[:2])
-        language_query, language_key, language_value = of_language.chunk(3, dim=-1)
+            of_language, of_vision = cross.qkv(language), projected
+        language_query, language_key, language_value = text.spread(of_language).chunk(3, dim=-1)
         vision_query, vision_key, vision_value = of_vision.chunk(3, dim=-1)
+        before = text.examples_before
         read = [
-            cross.mix(language_query, vision_key, vision_value, region_mask, use=0).flatten(0, 1),
-            cross.mix(vision_query, language_key, language_value, text_mask, use=1).flatten(0, 1),
+            text.gather(cross.mix(language_query, vision_key, vision_value, regions.mask, 0, before)),
+            regions.gather(cross.mix(vision_query, language_key, language_value, text.mask, 1, before)),
         ]
-        of_language, of_vision = cross.finish(torch.cat(read), rows, cuts).split(cuts)
-        language = of_language.view_as(language)
-        vision = of_vision.view_as(vision)
-        language = self.language_feed_forward(self.language_attention(language, text_mask))
-        vision = self.vision_feed_forward(self.vision_attention(vision, region_mask))
+        language, vision = cross.finish(torch.cat(read), tokens, text, regions).split(cuts)
+        language = self.language_feed_forward(self.language_attention(language, text), text)
+        vision = self.vision_feed_forward(self.vision_attention(vision, regions), regions)
         return language, vision
 
     def language_side(
         self,
         language: Tensor,
         vision: Tensor,
-        text_mask: Tensor | None,
-        region_mask: Tensor | None,
+        text: Rows,
+        regions: Rows,
         projected: Tensor | None = None,
         first_only: bool = False,
     ) -> Tensor:
-        """The language half of :meth:`forward`: [B, L, H], or [B, 1, H] with `first_only`.
+        """The language half of :meth:`forward`: [T, H], or [B, H] with `first_only`.
 
         Exact, forward and backward: in the last layer nothing reads the visual half, and [CLS] reads
         the other tokens only as keys and values of its self-attention.
         """
         cross = self.cross_attention
         if projected is None:
-            query, key, value = cross.project_apart(language, vision)
+            of_vision = regions.spread(cross.key_value(vision))
         else:
-            query = cross.query(language)
-            key, value = projected[..., cross.hidden :].chunk(2, dim=-1)
-        language = cross.finish(cross.mix(query, key, value, region_mask), language)
+            of_vision = projected[..., cross.hidden :]
+        key, value = of_vision.chunk(2, dim=-1)
+        query = text.spread(cross.query(language))
+        mixed = cross.mix(query, key, value, regions.mask, before=text.examples_before)
+        language = cross.finish(text.gather(mixed), language, text)
         attention = self.language_attention
-        language = (
-            attention.first_token(language, text_mask) if first_only else attention(language, text_mask)
-        )
-        return self.language_feed_forward(language)
+        if first_only:
+            return self.language_feed_forward(attention.first_token(language, text), text.firsts())
+        return self.language_feed_forward(attention(language, text), text)
 
 
 class LxmertEncoder(nn.Module):
@@ -258,10 +247,11 @@ class LxmertEncoder(nn.Module):
     def encode_questions(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncodedQuestions:
         """Sentences int64 [B, L] through the language encoder; no mask: all are L tokens long."""
         mask = additive_mask(attention_mask)
-        states = self.embeddings(input_ids)
+        rows = self._text_rows(mask, input_ids)
+        states = self.embeddings(input_ids, rows)
         for layer in self.language_layers:
-            states = self._run(layer, states, mask)
-        return EncodedQuestions(states, mask)
+            states = self._run(layer, states, rows)
+        return EncodedQuestions(rows.spread(states), mask)
 
     def encode_images(
         self, features: Tensor, boxes_norm: Tensor, region_mask: Tensor | None = None, project: bool = False
@@ -279,32 +269,43 @@ class LxmertEncoder(nn.Module):
             What :meth:`fuse` reads.
         """
         mask = additive_mask(region_mask)
-        states = self.regions(features, boxes_norm)
+        rows = self._region_rows(mask, features)
+        states = self.regions(features, boxes_norm, rows)
         for layer in self.relation_layers:
-            states = self._run(layer, states, mask)
-        projected = (
-            self.cross_layers[0].cross_attention.qkv(states) if project and self.cross_layers else None
-        )
-        return EncodedImages(states, mask, projected)
+            states = self._run(layer, states, rows)
+        projected = None
+        if project and self.cross_layers:
+            projected = rows.spread(self.cross_layers[0].cross_attention.qkv(states))
+        return EncodedImages(rows.spread(states), mask, projected)
 
     def fuse(self, questions: EncodedQuestions, images: EncodedImages, read: Read = "all") -> Encoded:
         """Cross the streams; row i of the questions belongs to row i of the images."""
-        language, vision, projected = questions.states, images.states, images.projected
+        text = self._text_rows(questions.mask, questions.states)
+        regions = self._region_rows(images.mask, images.states)
+        language, vision = text.gather(questions.states), regions.gather(images.states)
+        projected = images.projected
         layers = list(self.cross_layers)
         last = layers.pop() if layers and read != "all" else None
         for layer in layers:
-            language, vision = self._run(layer, language, vision, questions.mask, images.mask, projected)
+            language, vision = self._run(layer, language, vision, text, regions, projected)
             projected = None
+        first_only = read == "pooled" and last is not None
         if last is not None:
-            first_only = read == "pooled"
-            arguments = (language, vision, questions.mask, images.mask, projected, first_only)
-            language = self._run(last.language_side, *arguments)
-        pooled = torch.tanh(self.pooler(language[:, 0]))
+            language = self._run(last.language_side, language, vision, text, regions, projected, first_only)
+        pooled = torch.tanh(self.pooler(language if first_only else text.first(language)))
         return Encoded(
-            language=None if read == "pooled" else language,
-            vision=vision if read == "all" else None,
+            language=None if read == "pooled" else text.spread(language),
+            vision=regions.spread(vision) if read == "all" else None,
             pooled=pooled,
         )
+
+    def _text_rows(self, mask: Tensor | None, padded: Tensor) -> Rows:
+        before = self.noise.before
+        return Rows.of(mask, (padded.shape[0], padded.shape[1]), before.tokens, before.examples)
+
+    def _region_rows(self, mask: Tensor | None, padded: Tensor) -> Rows:
+        before = self.noise.before
+        return Rows.of(mask, (padded.shape[0], padded.shape[1]), before.regions, before.examples)
 
     def _run(self, layer, *arguments):  # noqa: ANN001, ANN002, ANN202 - what the layer takes and gives
         if self.checkpoint_layers and self.training and torch.is_grad_enabled():

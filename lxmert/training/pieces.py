@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 
 from torch import Tensor
 
+from lxmert.models.dropout import Before
 from lxmert.types import Batch
 
 Span = tuple[int, int]  # first example and end
@@ -52,3 +53,13 @@ def rows_of(batch: Batch, span: Span) -> Span:
     """The rows of the encoder's batch that some examples take."""
     each = len(batch) // max(count_examples(batch), 1)
     return span[0] * each, span[1] * each
+
+
+def before(batch: Batch, span: Span) -> Before:
+    """What of a batch stands before some of its examples."""
+    first, _ = rows_of(batch, span)
+    if batch.region_mask is None:
+        regions = first * batch.features.shape[1]
+    else:
+        regions = int(batch.region_mask[:first].sum())
+    return Before(first, int(batch.attention_mask[:first].sum()), regions)

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from lxmert.errors import LxmertError
-from lxmert.models.layers import DropoutNoise
+from lxmert.models.dropout import DropoutNoise
 from lxmert.objectives import Loss
 from lxmert.training.optimizers import Optimizer, clip_scale
-from lxmert.training.pieces import Span, count_examples, cut, piece_of, rows_of, share_of
+from lxmert.training.pieces import Span, before, count_examples, cut, piece_of, share_of
 from lxmert.training.precision import Precision
 from lxmert.training.ranks import Ranks
 from lxmert.types import Batch
@@ -165,7 +165,7 @@ class TrainingStep:
         task, scale = self.task, self.precision.scale
         sums = torch.zeros(len(denominators), dtype=torch.float64, device=self.device)
         for span in cut(share, self.micro_batch):
-            task.noise.begin(seed, step, rows=rows_of(batch, span))
+            task.noise.begin(seed, step, before=before(batch, span))
             with self.precision.lowered():
                 losses = task.losses(piece_of(batch, span).to(self.device))
             total = sum(

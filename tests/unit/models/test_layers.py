@@ -8,15 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from lxmert.errors import SpecError
-from lxmert.models.layers import (
-    Attention,
-    Dropout,
-    DropoutNoise,
-    Embedding,
-    Size,
-    additive_mask,
-    initialise,
-)
+from lxmert.models.dropout import Dropout, DropoutNoise
+from lxmert.models.layers import Attention, Embedding, Size, initialise
+from lxmert.models.rows import Rows, additive_mask
 
 SMALL = {
     "hidden": 8,
@@ -84,7 +78,7 @@ def test_add_to_is_residual_plus_dropout_with_its_gradient() -> None:
     noise = DropoutNoise()
     dropout = Dropout(0.3, noise).train()
     residual, values = torch.randn(4, 5), torch.randn(4, 5, requires_grad=True)
-    total = dropout.add_to(residual, values)
+    total = dropout.add_to(residual, values, Rows((2, 2)))
     assert torch.allclose(total, residual + dropout(values))
     total.sum().backward()
     assert torch.equal(values.grad, dropout(torch.ones(4, 5)))
@@ -131,11 +125,12 @@ def test_spelt_out_attention_equals_the_fused_kernel(masked: bool) -> None:
     size = Size.of(SMALL | {"hidden_dropout": 0.0, "attention_dropout": 1e-9})
     attention = Attention(size, DropoutNoise()).double()
     initialise(attention, 4)
-    tokens = torch.randn(3, 5, 8, dtype=torch.float64)
-    mask = additive_mask(torch.tensor([[1, 1, 1, 0, 0]] * 3)) if masked else None
-    expected = attention.eval()(tokens, mask)
-    assert torch.allclose(attention.train()(tokens, mask), expected, atol=1e-12)
-    assert torch.allclose(attention.eval().first_token(tokens, mask), expected[:, :1], atol=1e-12)
+    mask = additive_mask(torch.tensor([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [1] * 5])) if masked else None
+    rows = Rows.of(mask, (3, 5))
+    tokens = torch.randn(len(rows), 8, dtype=torch.float64)
+    expected = attention.eval()(tokens, rows)
+    assert torch.allclose(attention.train()(tokens, rows), expected, atol=1e-12)
+    assert torch.allclose(attention.eval().first_token(tokens, rows), rows.first(expected), atol=1e-12)
     query, key, value = functional.linear(tokens, attention.qkv.weight, attention.qkv.bias).chunk(3, -1)
-    apart = attention.project_apart(tokens, tokens)
-    assert all(torch.allclose(a, b) for a, b in zip(apart, (query, key, value), strict=True))
+    assert torch.allclose(attention.query(tokens), query)
+    assert torch.allclose(attention.key_value(tokens), torch.cat([key, value], -1))
