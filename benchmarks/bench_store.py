@@ -1,23 +1,22 @@
 """Random reads of a region store beside a msgpack LMDB in UNITER's record form, and beside memcpy.
 
-Prints ratios from one run: candidates take turns, one round to warm up, then the median and range of the
-rest. `pip install msgpack msgpack-numpy` for the reference. Run from the root of a checkout:
+    python benchmarks/bench_store.py [--images N]
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_store.py
+Both files hold the same float16 features of 36 boxes and are in the page cache; images are read in random
+order on one thread. The reference needs `pip install msgpack msgpack-numpy`.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lmdb
 import numpy as np
 import torch
+from timing import Timing, alternate, parse, pin, ratio, record
 
 from lxmert.data.region_record import StoreSchema
 from lxmert.data.region_store import RegionStore
@@ -75,130 +74,156 @@ def build(folder: Path, images: int, boxes: int, width: int) -> list[str]:
     return ids
 
 
-def compare(
-    candidates: dict[str, Callable[[list[str]], None]], ids: list[str], rounds: int
-) -> dict[str, float]:
-    """Prints microseconds per image; returns the medians."""
-    rng = np.random.default_rng(1)
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for number in range(rounds + 1):
-        order = [ids[index] for index in rng.permutation(len(ids))]
-        for name, candidate in candidates.items():
-            began = time.perf_counter()
-            candidate(order)
-            if number:  # the first round warms up
-                seconds[name].append((time.perf_counter() - began) / len(ids))
-    for name, values in seconds.items():
-        middle, low, high = (1e6 * value for value in (statistics.median(values), min(values), max(values)))
-        print(f"  {name:44s} {middle:8.1f} us/image  ({low:.1f} to {high:.1f})")
-    return {name: statistics.median(values) for name, values in seconds.items()}
+class Readers:
+    """What reads all images of an order, by either file.
 
+    Args:
+        folder: where :func:`build` wrote.
+        ids: the images.
+        boxes: of each image.
+        width: of a feature.
+    """
 
-def main() -> None:
-    """Builds, measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--boxes", type=int, default=36)
-    parser.add_argument("--width", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=7)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        ids = build(folder, args.images, args.boxes, args.width)
-        measure(folder, ids, args)
+    def __init__(self, folder: Path, ids: list[str], boxes: int, width: int) -> None:
+        import msgpack
+        import msgpack_numpy
 
+        self.store = RegionStore(folder / "store.lmdb")
+        reference = lmdb.open(str(folder / "msgpack.lmdb"), subdir=False, readonly=True, lock=False)
+        transaction = reference.begin(buffers=True)
 
-def measure(folder: Path, ids: list[str], args: argparse.Namespace) -> None:
-    """The two comparisons: records as stored, and float32 batches."""
-    import msgpack
-    import msgpack_numpy
+        def unpack(image_id: str) -> dict[str, np.ndarray]:
+            packed = transaction.get(image_id.encode())
+            return msgpack.unpackb(packed, object_hook=msgpack_numpy.decode, raw=False)
 
-    store = RegionStore(folder / "store.lmdb")
-    size, payload = (folder / "store.lmdb").stat().st_size, store.payload_bytes
-    print(
-        f"torch {torch.__version__}, {len(ids)} images, {args.boxes} x {args.width} float16, 1 thread, cached"
-    )
-    print(f"file size / payload: {size / payload:.4f}")
-    reference = lmdb.open(str(folder / "msgpack.lmdb"), subdir=False, readonly=True, lock=False)
-    transaction = reference.begin(buffers=True)
+        self.unpack, self._keep_open = unpack, reference
+        self.boxes, self.width = boxes, width
+        self.half = np.empty((boxes, width), np.float16)
+        self.halves = np.empty((BATCH, boxes, width), np.float16)
+        self.features = np.empty((BATCH, boxes, width), np.float32)
+        self.norms = np.empty((BATCH, boxes, 4), np.float32)
+        self.mask = np.empty((BATCH, boxes), np.int64)
+        self.flat = {image_id: np.array(self.store.regions(image_id).features) for image_id in ids}
 
-    def unpack(image_id: str) -> dict[str, np.ndarray]:
-        packed = transaction.get(image_id.encode())
-        return msgpack.unpackb(packed, object_hook=msgpack_numpy.decode, raw=False)
-
-    half = np.empty((args.boxes, args.width), np.float16)
-    halves = np.empty((BATCH, args.boxes, args.width), np.float16)
-    features = np.empty((BATCH, args.boxes, args.width), np.float32)
-    boxes = np.empty((BATCH, args.boxes, 4), np.float32)
-    mask = np.empty((BATCH, args.boxes), np.int64)
-    flat = {image_id: np.array(store.regions(image_id).features) for image_id in ids}
-
-    def store_records(order: list[str]) -> None:
+    def views(self, order: list[str]) -> None:
+        """Ours: one record after the other, as the store gives it."""
         for image_id in order:
-            np.copyto(half, store.regions(image_id).features)
+            self.store.regions(image_id)
 
-    def msgpack_records(order: list[str]) -> None:
+    def msgpack_views(self, order: list[str]) -> None:
+        """Theirs: arrays."""
         for image_id in order:
-            np.copyto(half, unpack(image_id)["features"])
+            self.unpack(image_id)
 
-    def msgpack_views(order: list[str]) -> None:
+    def msgpack_tensors(self, order: list[str]) -> None:
+        """Theirs: float32 tensors of both arrays, what UNITER's reader gives for one image."""
         for image_id in order:
-            unpack(image_id)
+            record = self.unpack(image_id)
+            torch.tensor(record["features"]).float(), torch.tensor(record["norm_bb"]).float()
 
-    def store_views(order: list[str]) -> None:
+    def copies(self, order: list[str]) -> None:
+        """Ours: features copied out as stored."""
         for image_id in order:
-            store.regions(image_id)
+            np.copyto(self.half, self.store.regions(image_id).features)
 
-    def store_batches(order: list[str]) -> None:
-        for start in range(0, len(order) - BATCH + 1, BATCH):
-            store.read_batch(order[start : start + BATCH], features, boxes, mask)
+    def msgpack_copies(self, order: list[str]) -> None:
+        """Theirs: features copied out as stored."""
+        for image_id in order:
+            np.copyto(self.half, self.unpack(image_id)["features"])
 
-    def store_half_batches(order: list[str]) -> None:
-        for start in range(0, len(order) - BATCH + 1, BATCH):
-            store.read_batch(order[start : start + BATCH], halves, boxes, mask)
+    def batches(self, order: list[str]) -> None:
+        """Ours: float32 batches with boxes, as models read them."""
+        for images in _batches(order):
+            self.store.read_batch(images, self.features, self.norms, self.mask)
 
-    def half_copies(order: list[str]) -> None:
-        for start in range(0, len(order) - BATCH + 1, BATCH):
-            for row, image_id in enumerate(order[start : start + BATCH]):
-                np.copyto(halves[row], flat[image_id])
-
-    def msgpack_batches(order: list[str]) -> None:
-        # As UNITER's loader: float32 tensors of both arrays, then one padded batch.
-        padded = torch.empty(BATCH, args.boxes, args.width)
-        padded_boxes = torch.empty(BATCH, args.boxes, 6)
-        for start in range(0, len(order) - BATCH + 1, BATCH):
-            for row, image_id in enumerate(order[start : start + BATCH]):
-                record = unpack(image_id)
+    def msgpack_batches(self, order: list[str]) -> None:
+        """Theirs: tensors of each image, then one padded batch."""
+        padded = torch.empty(BATCH, self.boxes, self.width)
+        padded_boxes = torch.empty(BATCH, self.boxes, 6)
+        for images in _batches(order):
+            for row, image_id in enumerate(images):
+                record = self.unpack(image_id)
                 padded[row] = torch.tensor(record["features"]).float()
                 padded_boxes[row] = torch.tensor(record["norm_bb"]).float()
 
-    def msgpack_tensors(order: list[str]) -> None:
-        # What UNITER's reader does for one image.
-        for image_id in order:
-            record = unpack(image_id)
-            torch.tensor(record["features"]).float(), torch.tensor(record["norm_bb"]).float()
+    def half_batches(self, order: list[str]) -> None:
+        """Ours: batches as stored, with boxes."""
+        for images in _batches(order):
+            self.store.read_batch(images, self.halves, self.norms, self.mask)
 
-    print("one record, features copied out as stored:")
-    single = compare({"region store": store_records, "msgpack": msgpack_records}, ids, args.rounds)
-    print("one record as the reader gives it:")
-    candidates = {
-        "region store: float16 views": store_views,
-        "msgpack: float16 arrays": msgpack_views,
-        "msgpack, UNITER's reader: float32 tensors": msgpack_tensors,
-    }
-    reads = compare(candidates, ids, args.rounds)
-    print(f"batches of {BATCH}, float32, with boxes:")
-    floats = compare({"region store": store_batches, "msgpack": msgpack_batches}, ids, args.rounds)
-    print(f"batches of {BATCH}, as stored:")
-    plain = compare({"region store, with boxes": store_half_batches, "memcpy": half_copies}, ids, args.rounds)
-    ours, arrays, uniter = (reads[name] for name in candidates)
-    print(f"UNITER's reader / region store, one read  {uniter / ours:6.2f}  (bar 5)")
-    print(f"msgpack arrays / region store, one read   {arrays / ours:6.2f}")
-    for what, times in (("record, copied", single), ("float32 batch", floats)):
-        print(f"msgpack / region store, {what:17s} {times['msgpack'] / times['region store']:6.2f}")
-    share = plain["memcpy"] / plain["region store, with boxes"]
-    print(f"memcpy / region store, batch as stored    {share:6.2f}  (bar 0.50)")
+    def memcpy(self, order: list[str]) -> None:
+        """The yardstick: the same bytes from arrays in memory, each at its own address."""
+        for images in _batches(order):
+            for row, image_id in enumerate(images):
+                np.copyto(self.halves[row], self.flat[image_id])
+
+
+def _batches(order: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(order) - BATCH + 1, BATCH):
+        yield order[start : start + BATCH]
+
+
+def measure(ids: list[str], repeats: int, **readers: Callable[[list[str]], None]) -> dict[str, Timing]:
+    """Times the readers, each round in a new random order; prints microseconds an image."""
+    orders = {name: np.random.default_rng(1) for name in readers}
+
+    def reading(name: str) -> Callable[[], None]:
+        return lambda: readers[name]([ids[index] for index in orders[name].permutation(len(ids))])
+
+    timings = alternate({name: reading(name) for name in readers}, repeats)
+    for name, timing in timings.items():
+        middle, low, high = (1e6 * value / len(ids) for value in (timing.median, timing.low, timing.high))
+        print(f"  {name:18s} {middle:8.1f} us an image  ({low:.1f} to {high:.1f})")
+    return timings
+
+
+def main() -> None:
+    """Builds and measures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--boxes", type=int, default=36)
+    parser.add_argument("--width", type=int, default=2048)
+    parser.add_argument("--repeats", type=int, default=7)
+    args = parse(parser)
+    if args.tiny:
+        args.images, args.repeats = 64, 1
+    pin(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ids = build(folder, args.images, args.boxes, args.width)
+        compare(Readers(folder, ids, args.boxes, args.width), ids, args.repeats)
+        size = (folder / "store.lmdb").stat().st_size
+        share = size / RegionStore(folder / "store.lmdb").payload_bytes - 1
+        claim = "Size of a region store's file above that of its records"
+        record("bench_store/file_size", claim, share, None, unit="%")
+
+
+def compare(readers: Readers, ids: list[str], repeats: int) -> None:
+    """Measures and records each comparison."""
+    records = measure(
+        ids,
+        repeats,
+        store=readers.views,
+        msgpack=readers.msgpack_views,
+        uniter=readers.msgpack_tensors,
+    )
+    _record("one_read", "Random read of one image, against UNITER's msgpack reader", records, "uniter", 5.0)
+    _record("one_read_arrays", "The same, against msgpack's arrays not yet tensors", records, "msgpack")
+    copies = measure(ids, repeats, store=readers.copies, msgpack=readers.msgpack_copies)
+    _record("one_copy", "Random read of one image, features copied out", copies, "msgpack")
+    floats = measure(ids, repeats, store=readers.batches, msgpack=readers.msgpack_batches)
+    _record("batch", f"Float32 batches of {BATCH} with boxes, against msgpack", floats, "msgpack")
+    plain = measure(ids, repeats, store=readers.half_batches, memcpy=readers.memcpy)
+    spread = ratio(plain, "memcpy", "store")
+    claim = f"Speed of random batches of {BATCH} as stored, with boxes and masks, of that of memcpy"
+    record("bench_store/memcpy", claim, spread["median"], 0.5, "%", plain, spread)
+
+
+def _record(
+    name: str, claim: str, timings: dict[str, Timing], reference: str, bar: float | None = None
+) -> None:
+    spread = ratio(timings, reference, "store")
+    record(f"bench_store/{name}", claim, spread["median"], bar, timings=timings, spread=spread)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).with_name("results.json")
+_results: Path | None = RESULTS  # where figures go; None: nowhere
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,16 @@ class Timing:
         return cls(statistics.median(seconds), min(seconds), max(seconds), peak_mb)
 
 
-def threads_option(parser: argparse.ArgumentParser) -> None:
-    """The option every benchmark has."""
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Arguments, with the options that every benchmark has; sets where figures go."""
+    global _results
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument(
+        "--tiny", action="store_true", help="sizes of seconds, to see that it runs; keeps no figures"
+    )
+    args = parser.parse_args()
+    _results = None if args.tiny else RESULTS
+    return args
 
 
 def pin(threads: int) -> None:
@@ -129,18 +137,19 @@ def record(
 ) -> None:
     """Prints one figure and keeps it in `results.json`, in place of an earlier one of the same name.
 
+    Tiny runs print only.
+
     Args:
         benchmark: file stem of the benchmark, a slash and a short name: "bench_store/one_read".
         claim: what the figure says, one line.
         figure: the ratio (or share) measured.
         bar: what it must reach; None for a figure without one.
-        unit: "x" for a ratio, "%" for a share of 1 printed in percent, or a unit.
+        unit: "x" for a ratio, "%" for a share of 1 printed in percent, or a unit; "" for a bare number.
         timings: the candidates' seconds.
         spread: the figure's `low` and `high`, as `ratio` gives them.
         notes: anything else worth keeping, say {"peak_memory_mb": {...}}.
     """
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results[benchmark] = {
+    result = {
         "claim": claim,
         "figure": figure,
         "bar": bar,
@@ -153,10 +162,16 @@ def record(
         ),
         "machine": machine(),
     }
-    temporary = RESULTS.with_name(f"{RESULTS.name}.tmp-{os.getpid()}")
+    print(f"{benchmark}: {format_figure(result)}  {claim}", flush=True)
+    for name, note in result["notes"].items():
+        print(f"    {name}: {note}", flush=True)
+    if _results is None:
+        return
+    results = json.loads(_results.read_text()) if _results.exists() else {}
+    results[benchmark] = result
+    temporary = _results.with_name(f"{_results.name}.tmp-{os.getpid()}")
     temporary.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
-    os.replace(temporary, RESULTS)
-    print(f"{benchmark}: {format_figure(results[benchmark])}  {claim}", flush=True)
+    os.replace(temporary, _results)
 
 
 def format_figure(result: Mapping[str, Any]) -> str:
@@ -164,7 +179,9 @@ def format_figure(result: Mapping[str, Any]) -> str:
     percent = result["unit"] == "%"
 
     def show(value: float) -> str:
-        return f"{value:.2%}" if percent else f"{value:.2f}{result['unit']}"
+        if percent:
+            return f"{value:.2%}"
+        return f"{value:.2f}{result['unit']}" if result["unit"] else f"{value:.2g}"
 
     text = show(result["figure"])
     if result["spread"]:

@@ -56,7 +56,7 @@ class Batch:
     Attributes:
         input_ids: int64 [B, L], word pieces with [CLS] and [SEP], padded with 0.
         attention_mask: int64 [B, L], 1 where attended.
-        features: float32 [B, R, F].
+        features: [B, R, F], float16 or float32 as stored; encoders convert on their device.
         boxes_norm: float32 [B, R, 4], corners as shares of image width and height.
         region_mask: int64 [B, R], 1 where a region is real; None when all are.
         targets: what objectives and losses compare with, by name.

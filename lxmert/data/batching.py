@@ -17,6 +17,7 @@ from lxmert.data.columns import Columns
 from lxmert.data.masking import (
     choose_regions,
     mask_words,
+    masked_features,
     mismatched_rows,
     pad_ragged,
     sample_answers,
@@ -242,11 +243,22 @@ class PretrainBatches:
         """The batch of one step."""
         rows = self._rows(step)
         draw = generator(self.seed, "pretrain", self.purpose, "masks", step)
+        input_ids, mask, targets = self._text(rows, draw)
+        keys, images = self.columns.strings("images"), self.columns.array("image")
+        regions = self._regions([keys[int(image)] for image in images[rows]], targets, draw)
+        return _to_batch(input_ids, mask, regions, targets)
+
+    def text(self, step: int) -> tuple[np.ndarray, np.ndarray, dict[str, torch.Tensor]]:
+        """The batch of one step without its regions: word pieces and mask, int64 [B, L], and targets."""
+        return self._text(self._rows(step), generator(self.seed, "pretrain", self.purpose, "masks", step))
+
+    def _text(
+        self, rows: np.ndarray, draw: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, torch.Tensor]]:
         images = self.columns.array("image")
         sentence_rows, matched = mismatched_rows(rows, images, self.recipe["mismatch_rate"], draw)
         targets = self._answers(rows, matched, draw)
         targets["matched"] = torch.from_numpy(matched)
-
         tokens = self.columns.ragged("input_ids")
         input_ids, mask = pad_ragged(tokens.values, tokens.offsets, sentence_rows)
         input_ids, labels = mask_words(
@@ -259,9 +271,7 @@ class PretrainBatches:
             draw,
         )
         targets["masked_lm_labels"] = torch.from_numpy(labels)
-        keys = self.columns.strings("images")
-        regions = self._regions([keys[int(image)] for image in images[rows]], targets, draw)
-        return _to_batch(input_ids, mask, regions, targets)
+        return input_ids, mask, targets
 
     def names(self, step: int) -> list[str]:
         """Row and image of the examples of one step, for messages."""
@@ -291,7 +301,7 @@ class PretrainBatches:
         )
         real = regions.region_mask == 1
         chosen, zeroed, replaced = chosen & real, zeroed & real, replaced & real
-        targets["original_features"] = torch.from_numpy(regions.features.copy())
+        targets["original_features"] = torch.from_numpy(masked_features(regions.features, chosen))
         targets["region_masked"] = torch.from_numpy(chosen)
         for name in ("object_ids", "object_scores", "attribute_ids", "attribute_scores"):
             targets[name] = torch.from_numpy(getattr(regions, name))

@@ -115,6 +115,24 @@ def choose_regions(
     return chosen, zeroed, replaced
 
 
+def masked_features(features: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """What stands where regions are asked for, and nothing else: a seventh of the features.
+
+    Args:
+        features: [B, R, F].
+        chosen: bool [B, R].
+
+    Returns:
+        [B, M, F], the features of each example's chosen regions in order, zeros after the last; M is 1 or
+        the most that are chosen in any.
+    """
+    counts = chosen.sum(axis=1)
+    kept = np.zeros((len(features), max(int(counts.max(initial=0)), 1), features.shape[2]), features.dtype)
+    rows, regions = np.nonzero(chosen)
+    kept[rows, np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)] = features[rows, regions]
+    return kept
+
+
 def sample_answers(
     ids: np.ndarray, scores: np.ndarray, offsets: np.ndarray, rows: np.ndarray, draw: np.random.Generator
 ) -> np.ndarray:

@@ -26,7 +26,7 @@ class RegionBatch:
     """Regions of B images, padded to the longest.
 
     Attributes:
-        features: float32 [B, R, F].
+        features: [B, R, F], of the type of the stores.
         boxes_norm: float32 [B, R, 4], corners as shares of image width and height.
         region_mask: int64 [B, R], 1 where a region is real.
         object_ids: int64 [B, R]; the other three likewise, scores float32. None unless asked for.
@@ -93,6 +93,8 @@ class RegionSource:
             "version": first.schema.profile.get("version"),
         }
         self.feature_width: int = first.schema.feature_width
+        # Half the bytes to move where stores hold float16; models convert on their device.
+        self.dtype = np.result_type(*(store.schema.numpy_dtype for store in self._stores.values()))
         self._cut: Cut | None = parse_cut(cut)
         self.max_boxes: int = max(store.schema.max_boxes for store in self._stores.values())
         if self._cut is not None:
@@ -159,7 +161,7 @@ class RegionSource:
         """
         shape = (len(keys), self.max_boxes)
         batch = RegionBatch(
-            features=np.empty((*shape, self.feature_width), np.float32),
+            features=np.empty((*shape, self.feature_width), self.dtype),
             boxes_norm=np.empty((*shape, 4), np.float32),
             region_mask=np.empty(shape, np.int64),
         )
@@ -222,19 +224,14 @@ class RegionSource:
             lots: float [n] in [0, 1), which region to take.
         """
         out = np.zeros((len(keys), self.feature_width), np.float32)
-        for place, (key, lot) in enumerate(zip(keys, lots, strict=True)):
-            if key in self._absent:
-                continue
-            image_set, _, stem = key.partition("/")
-            store = self._stores[image_set]
+        for store, positions, rows in self._grouped(keys):
             if self._cut is None:
-                features = store.regions(stem).features
-            else:
-                position = int(store.positions([stem])[0])
+                out[rows] = store.one_feature(positions, lots[rows], self.max_boxes)
+                continue
+            for row, position in zip(rows, positions.tolist(), strict=True):
                 regions = store.regions_at(position)
                 features = regions.features[self._chosen(store, position, regions)]
-            if len(features):
-                out[place] = features[int(lot * len(features))]
+                out[row] = features[int(lots[row] * len(features))]
         return out
 
     def _located(
@@ -244,12 +241,17 @@ class RegionSource:
 
         Rows of quarantined images are filled with one empty region.
         """
+        for row in [row for row, key in enumerate(keys) if key in self._absent] if self._absent else ():
+            batch.empty(row, 0)
+            batch.region_mask[row, 0] = 1
+        return self._grouped(keys)
+
+    def _grouped(self, keys: Sequence[str]) -> Iterator[tuple[RegionStore, np.ndarray, list[int]]]:
+        """Each store that is needed, the positions of its images, and their places among the keys."""
         rows: dict[str, list[int]] = {}
         stems: dict[str, list[str]] = {}
         for row, key in enumerate(keys):
             if key in self._absent:
-                batch.empty(row, 0)
-                batch.region_mask[row, 0] = 1
                 continue
             image_set, _, stem = key.partition("/")
             rows.setdefault(image_set, []).append(row)

@@ -6,12 +6,13 @@ any number of workers draws the same batches, and nothing grows with the size of
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 import numpy as np
 
 _ROUNDS = 6
-_MASK64 = np.uint64(0xFFFFFFFFFFFFFFFF)
+_AT_ONCE = 4096  # examples whose place in the order is computed together: a batch of them costs as much
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -63,9 +64,8 @@ class Permutation:
 
 def _mix(values: np.ndarray) -> np.ndarray:
     """Splitmix64's finaliser: every input bit reaches every output bit."""
-    with np.errstate(over="ignore"):
-        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9) & _MASK64
-        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB) & _MASK64
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)  # arrays wrap around
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: np.ndarray = values ^ (values >> np.uint64(31))
     return mixed
 
@@ -77,6 +77,14 @@ def step_rows(count: int, batch: int, step: int, *parts: int | str) -> np.ndarra
     """
     per_epoch = count // batch
     epoch, position = divmod(step, per_epoch)
-    order = Permutation(count, *parts, "epoch", epoch)
-    rows: np.ndarray = order(np.arange(position * batch, (position + 1) * batch))
-    return rows
+    together = max(1, _AT_ONCE // batch)
+    block, inside = divmod(position, together)
+    positions = (block * together * batch, min((block + 1) * together, per_epoch) * batch)
+    rows: np.ndarray = _ordered(count, positions, *parts, "epoch", epoch)
+    return rows[inside * batch : (inside + 1) * batch].copy()
+
+
+@functools.lru_cache(maxsize=8)
+def _ordered(count: int, positions: tuple[int, int], *parts: int | str) -> np.ndarray:
+    """The rows from one position of an order to another."""
+    return Permutation(count, *parts)(np.arange(*positions))

@@ -123,7 +123,8 @@ class RegionEmbeddings(nn.Module):
 
     def forward(self, features: Tensor, boxes_norm: Tensor, rows: Rows) -> Tensor:
         """Features [B, R, F] and boxes [B, R, 4] to [T, H]."""
-        appearance = self.features_norm(self.features(rows.gather(features)))
+        features = rows.gather(features).to(self.features.weight.dtype)  # stores hold float16
+        appearance = self.features_norm(self.features(features))
         position = self.boxes_norm(self.boxes(rows.gather(boxes_norm)))
         return self.dropout((appearance + position) / 2, before=rows.before)
 
@@ -259,7 +260,7 @@ class LxmertEncoder(nn.Module):
         """Regions through the object-relationship encoder.
 
         Args:
-            features: float [N, R, F].
+            features: float [N, R, F], float16 where stores hold that.
             boxes_norm: float [N, R, 4].
             region_mask: int64 [N, R], 1 where real; None when all are.
             project: also make the first cross layer's projections, which depend on the image alone;

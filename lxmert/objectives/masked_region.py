@@ -61,7 +61,8 @@ class MaskedRegionModelling(nn.Module):
         """The three losses.
 
         Targets: `object_ids`, `attribute_ids` int64 [B, R]; `object_scores`, `attribute_scores`
-        float32 [B, R]; `region_masked` bool [B, R]; `original_features` float32 [B, R, F].
+        float32 [B, R]; `region_masked` bool [B, R]; `original_features` float [B, M, F], those of the
+        masked regions alone, see :func:`lxmert.data.masking.masked_features`.
         """
         targets = batch.targets
         regions = self.denominators(batch)["feature"]
@@ -84,7 +85,7 @@ class MaskedRegionModelling(nn.Module):
             states = states.index_select(0, chosen)
         elif not self.masked_only:
             states = states.index_select(0, masked.index_select(0, kept).nonzero().squeeze(1))
-        original = targets["original_features"].flatten(0, 1).index_select(0, chosen)  # [M, F]
+        original = _of_masked(targets["original_features"], targets["region_masked"], chosen)
         restored = full_precision(self.feature(states))
         distance = functional.smooth_l1_loss(restored, original.to(restored.dtype), reduction="sum")
         losses["feature"] = Loss(distance * (self.scale / original.shape[1]), regions)
@@ -97,3 +98,17 @@ class MaskedRegionModelling(nn.Module):
             labels, scores = labels.index_select(0, kept), scores.index_select(0, kept)
         each = functional.cross_entropy(full_precision(logits), labels, reduction="none")
         return (each * scores).sum() * self.scale
+
+
+def _of_masked(kept: Tensor, masked: Tensor, chosen: Tensor) -> Tensor:
+    """Features of some masked regions, [len(chosen), F].
+
+    Args:
+        kept: float [B, M, F], features of the masked regions of each example, in order.
+        masked: bool [B, R].
+        chosen: int64, places of regions among the B * R.
+    """
+    order = masked.long().cumsum(1) - 1
+    room = kept.shape[1]
+    places = order + torch.arange(len(kept), device=kept.device)[:, None] * room  # [B, R]
+    return kept.flatten(0, 1).index_select(0, places.flatten().index_select(0, chosen))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from lxmert.data.masking import masked_features
 from lxmert.models.layers import initialise
 from lxmert.models.lxmert import LxmertEncoder
 from lxmert.models.pretraining import PretrainingModel, build_pretraining
@@ -123,7 +124,7 @@ def make_batch(counts: Counts, examples: int = 3, tokens: int = 20, regions: int
         "object_scores": share(examples, regions),
         "attribute_ids": below(counts.attributes, examples, regions),
         "attribute_scores": share(examples, regions),
-        "original_features": features.clone(),
+        "original_features": torch.from_numpy(masked_features(features.numpy(), region_masked.numpy())),
         "region_masked": region_masked,
         "answer": answer,
     }
@@ -156,10 +157,19 @@ def their_targets(batch: Batch) -> dict[str, dict]:
             "obj_labels": {
                 "obj": (targets["object_ids"], targets["object_scores"]),
                 "attr": (targets["attribute_ids"], targets["attribute_scores"]),
-                "feat": (targets["original_features"], targets["region_masked"].float()),
+                "feat": (every_region(targets), targets["region_masked"].float()),
             }
         },
     }
+
+
+def every_region(targets: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The original features, [B, R, F], zeros where nothing is asked."""
+    masked, kept = targets["region_masked"], targets["original_features"]
+    features = kept.new_zeros(*masked.shape, kept.shape[-1])
+    for row in range(len(masked)):
+        features[row, masked[row]] = kept[row, : int(masked[row].sum())]
+    return features
 
 
 def worst_gradient_difference(ours: PretrainingModel, theirs: torch.nn.Module) -> float:

@@ -8,6 +8,7 @@ import pytest
 from lxmert.data.masking import (
     choose_regions,
     mask_words,
+    masked_features,
     mismatched_rows,
     pad_ragged,
     sample_answers,
@@ -79,3 +80,13 @@ def test_no_labels_at_all() -> None:
         empty, empty.astype(np.float32), np.zeros(3, np.int64), np.array([0, 1]), generator(6)
     )
     assert drawn.tolist() == [-1, -1]
+
+
+def test_features_of_chosen_regions_alone() -> None:
+    features = np.arange(24, dtype=np.float16).reshape(3, 4, 2)
+    chosen = np.array([[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]], bool)
+    kept = masked_features(features, chosen)
+    assert kept.dtype == np.float16 and kept.shape == (3, 2, 2)
+    assert (kept[0] == features[0, [1, 3]]).all() and (kept[2, 0] == features[2, 0]).all()
+    assert not kept[1].any() and not kept[2, 1].any()
+    assert masked_features(features, np.zeros((3, 4), bool)).shape == (3, 1, 2)

@@ -34,6 +34,17 @@ def test_millions_of_rows_cost_nothing_up_front() -> None:
     assert len(set(rows.tolist())) == 256 and rows.max() < 9_000_000
 
 
+def test_a_step_has_the_rows_of_its_order_whatever_was_asked_before() -> None:
+    for count, batch in ((1000, 7), (9000, 5000), (70_000, 256)):
+        for step in (0, 1, count // batch - 1, count // batch + 2, 3):
+            epoch, position = divmod(step, count // batch)
+            order = Permutation(count, 9, "x", "epoch", epoch)
+            expected = order(np.arange(position * batch, (position + 1) * batch))
+            assert np.array_equal(step_rows(count, batch, step, 9, "x"), expected)
+    step_rows(1000, 7, 3, 9, "x")[:] = 0  # what a caller changes is the caller's
+    assert step_rows(1000, 7, 3, 9, "x").any()
+
+
 def test_steps_of_an_epoch_do_not_repeat_a_row() -> None:
     rows = np.concatenate([step_rows(103, 10, step, 5) for step in range(10)])
     assert len(set(rows.tolist())) == 100

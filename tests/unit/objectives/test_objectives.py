@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from lxmert.data.masking import masked_features
 from lxmert.errors import SpecError
 from lxmert.models.layers import initialise
 from lxmert.models.lxmert import LxmertEncoder
@@ -46,6 +47,8 @@ def batch() -> Batch:
 
     labels = torch.full((B, L), -1)
     labels[0, 2], labels[0, 3], labels[3, 1] = 4, 5, 6
+    masked = torch.tensor([[1, 0, 0], [0, 0, 0], [1, 1, 0], [0, 0, 1]]).bool()
+    kept = masked_features((share(B, R, F) * 3).numpy(), masked.numpy())
     targets = {
         "masked_lm_labels": labels,
         "matched": below(2, B),
@@ -53,8 +56,8 @@ def batch() -> Batch:
         "object_scores": share(B, R),
         "attribute_ids": below(4, B, R),
         "attribute_scores": share(B, R),
-        "original_features": share(B, R, F) * 3,
-        "region_masked": torch.tensor([[1, 0, 0], [0, 0, 0], [1, 1, 0], [0, 0, 1]]).bool(),
+        "original_features": torch.from_numpy(kept),
+        "region_masked": masked,
         "answer": torch.tensor([3, -1, -1, 8]),
     }
     ids = below(29, B, L) + 1
@@ -85,9 +88,11 @@ def test_region_losses_follow_their_formula() -> None:
         each = -chances.gather(-1, targets[f"{name}_ids"][..., None])[..., 0]
         expected = (each * targets[f"{name}_scores"]).sum() / (B * R) / 0.15
         assert losses[name].mean().item() == pytest.approx(expected.item(), rel=1e-6)
-    distance = (head.feature(states) - targets["original_features"]).abs()
+    kept = targets["original_features"]  # of two regions at most
+    originals = torch.stack([kept[0, 0], kept[2, 0], kept[2, 1], kept[3, 0]])
+    distance = (head.feature(states)[targets["region_masked"]] - originals).abs()
     smooth = torch.where(distance < 1, distance.square() / 2, distance - 0.5).mean(-1)
-    expected = (smooth * targets["region_masked"]).sum() / (B * R) / 0.15
+    expected = smooth.sum() / (B * R) / 0.15
     assert losses["feature"].mean().item() == pytest.approx(expected.item(), rel=1e-6)
 
 

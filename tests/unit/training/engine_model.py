@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from lxmert.data.masking import masked_features
 from lxmert.models.layers import initialise
 from lxmert.models.lxmert import LxmertEncoder
 from lxmert.models.pretraining import PretrainingModel, build_pretraining
@@ -47,6 +48,7 @@ def batch(seed: int = 2) -> Batch:
     labels[0, 2], labels[0, 3], labels[5, 1] = 4, 5, 6
     answers = torch.full((B,), -1)
     answers[1], answers[6] = 3, 8
+    masked = share(B, R) < 0.3
     targets = {
         "masked_lm_labels": labels,
         "matched": below(2, B),
@@ -54,8 +56,8 @@ def batch(seed: int = 2) -> Batch:
         "object_scores": share(B, R),
         "attribute_ids": below(4, B, R),
         "attribute_scores": share(B, R),
-        "original_features": share(B, R, F) * 3,
-        "region_masked": share(B, R) < 0.3,
+        "original_features": torch.from_numpy(masked_features((share(B, R, F) * 3).numpy(), masked.numpy())),
+        "region_masked": masked,
         "answer": answers,
     }
     ids = below(29, B, L) + 1
