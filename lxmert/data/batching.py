@@ -49,8 +49,13 @@ class Examples:
         self.bounds = np.cumsum([0, *(len(part) for part in self.parts)])
         self._kept: np.ndarray | None = None
         if regions is not None:
+            self._places = [
+                regions.require(part.strings("images"), path)
+                for path, part in zip(paths, self.parts, strict=True)
+            ]
             seen = [
-                _seen(part, regions, path, leave_out) for path, part in zip(paths, self.parts, strict=True)
+                _seen(part, places, regions, path, leave_out)
+                for path, part, places in zip(paths, self.parts, self._places, strict=True)
             ]
             if leave_out and not all(part.all() for part in seen):
                 self._kept = np.flatnonzero(np.concatenate(seen))
@@ -79,7 +84,7 @@ class Examples:
         return _to_batch(
             tokens,
             attention_mask(tokens),
-            self.read_regions(self.image_keys(rows).reshape(-1).tolist()),
+            self._read(rows),
             {"answer_targets": torch.from_numpy(self.soft_targets(rows, answers))},
         )
 
@@ -122,6 +127,16 @@ class Examples:
             np.ones(shape, np.int64),
         )
 
+    def _read(self, rows: np.ndarray) -> RegionBatch:
+        """Regions of all images of some examples, an example's images side by side."""
+        if self.regions is None:
+            return self.read_regions([""] * (len(rows) * self.images_per_example))
+        places = np.empty((len(rows), self.images_per_example), np.int64)
+        for here, part, inside in self._parts(rows):
+            images = self.parts[part].array("image")[inside].reshape(len(inside), -1)
+            places[here] = self._places[part][images]
+        return self.regions.read(places.reshape(-1))
+
     def by_image(self) -> np.ndarray:
         """All rows, examples of one image side by side: int64 [N]. Stable, so always the same."""
         rows = []
@@ -139,30 +154,35 @@ class Examples:
 
     def _located(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Columns, np.ndarray]]:
         """Which of `rows` lie in which file: their positions in `rows`, the file, their rows there."""
+        for here, part, inside in self._parts(rows):
+            yield here, self.parts[part], inside
+
+    def _parts(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
+        """As :meth:`_located`, with the file's number."""
         if self._kept is not None:
             rows = self._kept[rows]
         located = np.searchsorted(self.bounds, rows, side="right") - 1
-        for part in np.unique(located):
+        for part in np.unique(located).tolist():
             here = np.flatnonzero(located == part)
-            yield here, self.parts[part], rows[here] - self.bounds[part]
+            yield here, part, rows[here] - self.bounds[part]
 
 
-def _seen(columns: Columns, regions: RegionSource, path: Path, leave_out: bool) -> np.ndarray:
+def _seen(
+    columns: Columns, places: np.ndarray, regions: RegionSource, path: Path, leave_out: bool
+) -> np.ndarray:
     """Which examples have regions for all their images, bool [N]; the log says what becomes of the others."""
-    names = columns.strings("images")
-    absent = regions.require(names, path)
-    images = columns.array("image").reshape(len(columns), -1)
-    if not absent:
+    lacking = places < 0
+    if not lacking.any():
         return np.ones(len(columns), bool)
-    lacking = np.array([name in absent for name in names], bool)
-    seen: np.ndarray = ~lacking[images].any(axis=1)
+    names = columns.strings("images")
+    seen: np.ndarray = ~lacking[columns.array("image").reshape(len(columns), -1)].any(axis=1)
     log.warning(
         "%s: %d of %d examples %s: %s",
         path,
         int((~seen).sum()),
         len(seen),
         "are left out" if leave_out else "are answered without their image",
-        regions.describe_absent(absent),
+        regions.describe_absent({names[int(image)] for image in np.flatnonzero(lacking)}),
     )
     return seen
 
@@ -232,7 +252,8 @@ class PretrainBatches:
         self._mask_id = vocabulary.token_id("[MASK]")
         self._special_ids = (vocabulary.token_id("[CLS]"), vocabulary.token_id("[SEP]"))
         # Examples of quarantined images are left out; their sentences still serve as wrong ones.
-        self._kept = np.flatnonzero(_seen(self.columns, regions, path, leave_out=True))
+        self._places = regions.require(self.columns.strings("images"), path)
+        self._kept = np.flatnonzero(_seen(self.columns, self._places, regions, path, leave_out=True))
         count = len(self._kept)
         if not count:
             raise DataError(f"{path}: no examples. Raise `subset` or check the annotations.")
@@ -244,8 +265,7 @@ class PretrainBatches:
         rows = self._rows(step)
         draw = generator(self.seed, "pretrain", self.purpose, "masks", step)
         input_ids, mask, targets = self._text(rows, draw)
-        keys, images = self.columns.strings("images"), self.columns.array("image")
-        regions = self._regions([keys[int(image)] for image in images[rows]], targets, draw)
+        regions = self._regions(self._places[self.columns.array("image")[rows]], targets, draw)
         return _to_batch(input_ids, mask, regions, targets)
 
     def text(self, step: int) -> tuple[np.ndarray, np.ndarray, dict[str, torch.Tensor]]:
@@ -292,10 +312,10 @@ class PretrainBatches:
         return {"answer": torch.from_numpy(np.where(matched == 1, answers, -1))}
 
     def _regions(
-        self, keys: Sequence[str], targets: dict[str, torch.Tensor], draw: np.random.Generator
+        self, places: np.ndarray, targets: dict[str, torch.Tensor], draw: np.random.Generator
     ) -> RegionBatch:
         """Regions of the batch with some hidden or replaced; what stood there goes to `targets`."""
-        regions = self.regions.read(keys, labels=True)
+        regions = self.regions.read(places, labels=True)
         chosen, zeroed, replaced = choose_regions(
             regions.region_mask.shape, self.recipe["region_mask_rate"], draw
         )
@@ -307,9 +327,9 @@ class PretrainBatches:
             targets[name] = torch.from_numpy(getattr(regions, name))
         regions.features[zeroed] = 0.0
         count = int(replaced.sum())
-        images, names = self.columns.array("image"), self.columns.strings("images")
-        donors = [names[int(image)] for image in images[self._kept[draw.integers(0, len(self._kept), count)]]]
-        regions.features[replaced] = self.regions.random_features(donors, draw.random(count))
+        donors = self._kept[draw.integers(0, len(self._kept), count)]
+        places = self._places[self.columns.array("image")[donors]]
+        regions.features[replaced] = self.regions.random_features(places, draw.random(count))
         return regions
 
 

@@ -12,12 +12,15 @@ import numpy as np
 
 from lxmert.data.halves import copy_features
 from lxmert.data.region_cut import Cut, in_proposal_order, parse_cut
-from lxmert.data.region_store import RegionStore
+from lxmert.data.region_store import RegionStore, find_ids
 from lxmert.errors import DataError
 from lxmert.types import Regions
 
 log = logging.getLogger(__name__)
 
+Images = Sequence[str] | np.ndarray  # keys, or places
+_POSITION_BITS = 40
+_POSITION = (1 << _POSITION_BITS) - 1  # the bits of a place that count within its store
 LABELS = ("object_ids", "object_scores", "attribute_ids", "attribute_scores")
 
 
@@ -112,54 +115,51 @@ class RegionSource:
         self.object_classes: int = first.schema.object_classes
         self.attribute_classes: int = first.schema.attribute_classes
 
-    def require(self, keys: Iterable[str], source: Path) -> set[str]:
-        """Checks that every image has regions or was quarantined, and gives the quarantined ones.
+    def require(self, keys: Iterable[str], source: Path) -> np.ndarray:
+        """Checks that every image has regions or was quarantined, and says where they are.
 
         Args:
-            keys: image keys.
+            keys: N image keys.
             source: the file that asks for them, for the message.
+
+        Returns:
+            int64 [N], the place of each image, which `read` takes; -1 where it was quarantined.
 
         Raises:
             DataError: some have none; the first is named with its store and the remedy.
         """
-        missing: list[str] = []
-        absent: set[str] = set()
-        total = 0
+        keys = list(keys)
         for key in keys:
-            total += 1
             image_set, _, stem = key.partition("/")
-            store = self._stores.get(image_set)
-            if store is None:
+            if image_set not in self._stores:
                 raise DataError(
                     f"{source}: needs image {stem} of image set {image_set}, but the stores given are"
                     f" {', '.join(sorted(self._stores))}. Add the store of {image_set} to --features."
                 )
-            if key in self._absent:
-                absent.add(key)
-            elif stem not in store:
-                missing.append(key)
+        places = self._places(keys)
+        missing = [row for row in np.flatnonzero(places < 0).tolist() if keys[row] not in self._absent]
         if missing:
-            image_set, _, stem = missing[0].partition("/")
+            image_set, _, stem = keys[missing[0]].partition("/")
             path = self._stores[image_set].path
             raise DataError(
                 f"{path}: no regions for image {stem}, needed by {source}"
-                f" ({len(missing)} of {total} images are missing). Remove {path} and run: snakemake {path}"
+                f" ({len(missing)} of {len(keys)} images are missing). Remove {path} and run: snakemake {path}"
             )
-        return absent
+        return places
 
     def describe_absent(self, keys: Iterable[str]) -> str:
         """How many images extraction quarantined, and why the first was: "2 images, first vg/7 (reason)"."""
         ordered = sorted(keys)
         return f"{len(ordered)} quarantined images, first {ordered[0]} ({self._absent[ordered[0]]})"
 
-    def read(self, keys: Sequence[str], labels: bool = False) -> RegionBatch:
+    def read(self, images: Images, labels: bool = False) -> RegionBatch:
         """Regions of B images.
 
         Args:
-            keys: B image keys.
+            images: B image keys, or their places from `require`, which saves looking them up.
             labels: whether object and attribute ids and scores are wanted, too.
         """
-        shape = (len(keys), self.max_boxes)
+        shape = (len(images), self.max_boxes)
         batch = RegionBatch(
             features=np.empty((*shape, self.feature_width), self.dtype),
             boxes_norm=np.empty((*shape, 4), np.float32),
@@ -169,7 +169,7 @@ class RegionSource:
             batch.object_ids, batch.attribute_ids = np.empty((2, *shape), np.int64)
             batch.object_scores, batch.attribute_scores = np.empty((2, *shape), np.float32)
         longest = 1
-        for store, positions, rows in self._located(keys, batch):
+        for store, positions, rows in self._located(images, batch):
             if self._cut is not None:
                 longest = max(longest, self._read_cut(store, positions, rows, batch))
                 continue
@@ -182,17 +182,17 @@ class RegionSource:
                 batch.object_scores,
                 batch.attribute_ids,
                 batch.attribute_scores,
-                rows=rows,
+                rows=rows.tolist(),
             )
             longest = max(longest, int(counts.max()))
         return batch if longest == self.max_boxes else batch.cut(longest)
 
     def _read_cut(
-        self, store: RegionStore, positions: np.ndarray, rows: Sequence[int], batch: RegionBatch
+        self, store: RegionStore, positions: np.ndarray, rows: np.ndarray, batch: RegionBatch
     ) -> int:
         """Fills rows of a batch with the boxes that the cut keeps; returns the largest number of them."""
         longest = 1
-        for row, position in zip(rows, positions.tolist(), strict=True):
+        for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
             regions = store.regions_at(position)
             chosen = self._chosen(store, position, regions)
             count = len(chosen)
@@ -216,49 +216,74 @@ class RegionSource:
                 f"{store.path}: image {store.ids[position]} {error}; read it without a cut, or extract again."
             ) from error
 
-    def random_features(self, keys: Sequence[str], lots: np.ndarray) -> np.ndarray:
+    def random_features(self, images: Images, lots: np.ndarray) -> np.ndarray:
         """One region feature from each of some images: float32 [n, F]; zeros where an image has none.
 
         Args:
-            keys: n image keys.
+            images: n image keys or places.
             lots: float [n] in [0, 1), which region to take.
         """
-        out = np.zeros((len(keys), self.feature_width), np.float32)
-        for store, positions, rows in self._grouped(keys):
+        out = np.zeros((len(images), self.feature_width), np.float32)
+        for store, positions, rows in self._grouped(self._placed(images)):
             if self._cut is None:
                 out[rows] = store.one_feature(positions, lots[rows], self.max_boxes)
                 continue
-            for row, position in zip(rows, positions.tolist(), strict=True):
+            for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
                 regions = store.regions_at(position)
                 features = regions.features[self._chosen(store, position, regions)]
                 out[row] = features[int(lots[row] * len(features))]
         return out
 
     def _located(
-        self, keys: Sequence[str], batch: RegionBatch
-    ) -> Iterator[tuple[RegionStore, np.ndarray, list[int]]]:
+        self, images: Images, batch: RegionBatch
+    ) -> Iterator[tuple[RegionStore, np.ndarray, np.ndarray]]:
         """Each store that is needed, the positions of its images, and their rows in the batch.
 
         Rows of quarantined images are filled with one empty region.
         """
-        for row in [row for row, key in enumerate(keys) if key in self._absent] if self._absent else ():
+        places = self._placed(images)
+        for row in np.flatnonzero(places < 0).tolist():
             batch.empty(row, 0)
             batch.region_mask[row, 0] = 1
-        return self._grouped(keys)
+        return self._grouped(places)
 
-    def _grouped(self, keys: Sequence[str]) -> Iterator[tuple[RegionStore, np.ndarray, list[int]]]:
-        """Each store that is needed, the positions of its images, and their places among the keys."""
+    def _grouped(self, places: np.ndarray) -> Iterator[tuple[RegionStore, np.ndarray, np.ndarray]]:
+        """Each store that is needed, the positions of its images, and where they stand in `places`."""
+        numbers = places >> _POSITION_BITS
+        for number, store in enumerate(self._stores.values()):
+            rows = np.flatnonzero(numbers == number)
+            if len(rows):
+                yield store, places[rows] & _POSITION, rows
+
+    def _placed(self, images: Images) -> np.ndarray:
+        """Places of some images: int64 [n], -1 where they were quarantined.
+
+        Raises:
+            DataError: an image has no regions and was not quarantined.
+        """
+        if isinstance(images, np.ndarray):
+            return images
+        places = self._places(images)
+        for row in np.flatnonzero(places < 0).tolist():
+            if images[row] not in self._absent:
+                image_set, _, stem = images[row].partition("/")
+                self._stores[image_set].positions([stem])  # raises, with the remedy
+        return places
+
+    def _places(self, keys: Sequence[str]) -> np.ndarray:
+        """Store and position of each image as one number, -1 where there are no regions."""
         rows: dict[str, list[int]] = {}
         stems: dict[str, list[str]] = {}
         for row, key in enumerate(keys):
-            if key in self._absent:
-                continue
             image_set, _, stem = key.partition("/")
             rows.setdefault(image_set, []).append(row)
             stems.setdefault(image_set, []).append(stem)
-        for image_set, wanted in stems.items():
-            store = self._stores[image_set]
-            yield store, store.positions(wanted), rows[image_set]
+        places = np.full(len(keys), -1, np.int64)
+        for number, (image_set, store) in enumerate(self._stores.items()):
+            if image_set in rows:
+                found = find_ids(store.ids.array, stems[image_set])
+                places[rows[image_set]] = np.where(found < 0, -1, (number << _POSITION_BITS) + found)
+        return places
 
 
 def _profile(store: RegionStore) -> str:
