@@ -143,7 +143,8 @@ class RegionSource:
             path = self._stores[image_set].path
             raise DataError(
                 f"{path}: no regions for image {stem}, needed by {source}"
-                f" ({len(missing)} of {len(keys)} images are missing). Remove {path} and run: snakemake {path}"
+                f" ({len(missing)} of {len(keys)} images are missing)."
+                f" Remove {path} and run: snakemake {path}"
             )
         return places
 
