@@ -37,6 +37,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "pretrain": ("lxmert.training.pretrain_cli", "pretrain a system"),
     "convert": ("lxmert.convert.cli", "weights of the original code or transformers into ours, and back"),
     "finetune": ("lxmert.training.finetune_cli", "fine-tune a system on one task"),
+    "bench": (
+        "lxmert.training.bench_cli",
+        "examples a second of a run's loader and of its model",
+    ),
     "predict": ("lxmert.training.predict_cli", "answer a split and write its submission file"),
     "score": ("lxmert.tasks.score_cli", "score a submission file against public labels"),
     "check-submission": ("lxmert.tasks.check_cli", "check a file of answers against a server's phase"),
