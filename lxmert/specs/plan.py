@@ -225,12 +225,16 @@ class Plan(Resolved):
 
     def prepare_spec(self, task: str) -> str:
         """How raw files become examples."""
+        published = self.corpus["raw"] == "assets"
+        # What was published says nothing of a drawn corpus, and need not be said of the published files.
+        rebuilt = published and self.branches["annotations"] != PUBLISHED
+        left_out = NOT_IN_EXAMPLES if rebuilt else (*NOT_IN_EXAMPLES, "composition")
         parts: Document = {
-            "task": _without(self.example_document(task), *NOT_IN_EXAMPLES),
+            "task": _without(self.example_document(task), *left_out),
             "max_tokens": self._max_tokens(task),
             "min_answer_count": self.corpus["min_answer_count"],
         }
-        if self.corpus["raw"] == "assets" and task != PRETRAIN:
+        if published and task != PRETRAIN:
             parts["counts"] = self.datasets[self.tasks[task]["dataset"]]["splits"]
         return self._text("prepare", subset=True, **parts)
 

@@ -29,14 +29,15 @@ from lxmert.data.answers import (
 from lxmert.data.raw_json import list_records
 from lxmert.data.wordpiece import WordPieceTokenizer
 from lxmert.errors import DataError
+from lxmert.files import atomic_write_json
 from lxmert.progress import count, track
 from lxmert.tasks import gqa, vqa
+from lxmert.tasks.aggregated_images import SPLITS, Images
+from lxmert.tasks.composition import Composition
 from lxmert.tasks.examples import Example, ExampleFile, Listings
 from lxmert.tasks.records import Place, field, numbered
 
 log = logging.getLogger(__name__)
-
-_VALID, _TRAIN = "valid", "train"
 
 
 @dataclass(frozen=True)
@@ -56,57 +57,6 @@ class Sentence:
     labels: dict[str, float] | None
     place: Place
     id: str
-
-
-class Images:
-    """Which image a COCO or Visual Genome id stands for, and in which split it is."""
-
-    def __init__(self, raw: Path, task: dict[str, Any]) -> None:
-        self._sets: dict[str, str] = task["image_sets"]
-        minival = vqa.read_image_ids(raw, task["minival_ids"])
-        assert minival is not None
-        coco: dict[int, str] = {}
-        for subset, name in task["captions"].items():
-            path = raw / name
-            for place, record in numbered(list_records(path, "images"), path):
-                coco[field(record, "id", int, place)] = self.coco_key(subset, record["id"])
-        self._valid = {self.coco_key("val2014", number) for number in minival}
-        absent = sorted(self._valid - set(coco.values()))
-        if absent:
-            raise DataError(
-                f"{raw / task['minival_ids']}: {len(absent)} images are not in COCO val2014,"
-                f" first: {absent[0]}. Put the list of this corpus there."
-            )
-        self._genome = self._twins(raw / task["image_data"], coco)
-        self._genome_set = self._sets["genome"]
-
-    @staticmethod
-    def _twins(path: Path, coco: dict[int, str]) -> dict[int, str | None]:
-        """Visual Genome id -> key of its COCO twin, or None if another image speaks for the twin."""
-        twins: dict[int, str | None] = {}
-        speaker: dict[int, int] = {}  # COCO id -> the Visual Genome image that speaks for it
-        for place, record in numbered(list_records(path), path):
-            number = field(record, "image_id" if "image_id" in record else "id", int, place)
-            coco_id = record.get("coco_id")
-            if coco_id not in coco:  # also null, and -1 as the driver prints it
-                continue
-            if coco_id in speaker:
-                twins[speaker[coco_id]] = None
-            speaker[coco_id] = number
-            twins[number] = coco[coco_id]
-        return twins
-
-    def coco_key(self, subset: str, number: int) -> str:
-        """Key of a COCO image."""
-        return vqa.image_key(self._sets[subset], number)
-
-    def genome_key(self, number: int) -> str | None:
-        """Key of a Visual Genome image: its COCO twin's, or its own."""
-        return self._genome.get(number, f"{self._genome_set}/{number}")
-
-    def split(self, key: str) -> str:
-        """The split an image belongs to."""
-        return _VALID if key in self._valid else _TRAIN
 
 
 def read_captions(raw: Path, task: dict[str, Any], images: Images) -> Iterator[Sentence]:
@@ -227,7 +177,7 @@ def prepare(
         raw: folder of the official raw files.
         tokenizer: the vocabulary.
         listings: which images exist.
-        out_folder: gets `answers.json`, `train.safetensors` and `valid.safetensors`.
+        out_folder: gets `answers.json`, `train.safetensors`, `valid.safetensors` and `composition.json`.
         answers_table: a published joint table to use instead of building one.
 
     Raises:
@@ -243,6 +193,7 @@ def prepare(
     subsets = {name: listings.subsets[name] for name in task["image_sets"].values()}
     meta = {**meta, "labelled": True, "answers": len(table), "sources": task["sources"], "subset": subsets}
     tally: Counter[tuple[str, str, str]] = Counter()
+    composition = Composition(list(readers), images.counts())
     with ExitStack() as stack:
         files = {
             split: stack.enter_context(
@@ -255,7 +206,7 @@ def prepare(
                     pretraining=True,
                 )
             )
-            for split in (_TRAIN, _VALID)
+            for split in SPLITS
         }
         for number, (name, read) in enumerate(readers.items()):
             for sentence in track(read(), None, "sentences", f"pretrain {name}"):
@@ -266,6 +217,7 @@ def prepare(
                 example = _example(sentence, table, number)
                 if files[split].add(example):
                     tally[name, split, "sentences"] += 1
+                    composition.add(name, images.part(sentence.image), images.group(sentence.image))
                     tally[name, split, "answered"] += bool(example.answers)
                 else:
                     tally[name, split, "dropped"] += 1
@@ -273,6 +225,19 @@ def prepare(
             file.writer.meta["sentences"] = {name: tally[name, split, "sentences"] for name in readers}
     for line in _table(list(readers), tally, files):
         log.info("%s", line)
+    _report(composition, task if all(number is None for number in subsets.values()) else {}, out_folder)
+
+
+def _report(composition: Composition, task: dict[str, Any], out_folder: Path) -> None:
+    """Writes the composition, and says where it is not the published one if that is known."""
+    atomic_write_json(out_folder / "composition.json", composition.to_json())
+    for line in composition.lines():
+        log.info("%s", line)
+    if "composition" in task:
+        wrong = composition.deviations(task["composition"])
+        for text in wrong:
+            log.warning("pretrain: %s", text)
+        log.info("pretrain: %s", "not the published composition" if wrong else "the published composition")
 
 
 def _example(sentence: Sentence, table: AnswerTable, source: int) -> Example:
@@ -295,9 +260,9 @@ def _table(
     heads = ("train", "answered", "valid", "answered", "dropped", "2nd twin")
     yield f"{'source':10s}" + "".join(f"{head:>12s}" for head in heads)
     for name in names:
-        cells = [tally[name, split, kind] for split in (_TRAIN, _VALID) for kind in ("sentences", "answered")]
-        cells += [tally[name, _TRAIN, "dropped"] + tally[name, _VALID, "dropped"], tally[name, "", "twin"]]
+        cells = [tally[name, split, kind] for split in SPLITS for kind in ("sentences", "answered")]
+        cells += [sum(tally[name, split, "dropped"] for split in SPLITS), tally[name, "", "twin"]]
         yield f"{name:10s}" + "".join(f"{count(cell):>12s}" for cell in cells)
-    counts = [value for split in (_TRAIN, _VALID) for value in (files[split].count, files[split].answered)]
+    counts = [value for split in SPLITS for value in (files[split].count, files[split].answered)]
     yield f"{'all':10s}" + "".join(f"{count(cell):>12s}" for cell in counts)
-    yield f"{'images':10s}{count(files[_TRAIN].images):>12s}{'':12s}{count(files[_VALID].images):>12s}"
+    yield f"{'images':10s}{count(files['train'].images):>12s}{'':12s}{count(files['valid'].images):>12s}"

@@ -15,6 +15,7 @@ from lxmert.data.wordpiece import read_vocabulary
 from lxmert.errors import DataError, SpecError
 from lxmert.specs import read_document
 from lxmert.tasks import task_names, task_spec
+from lxmert.tasks.composition import Composition
 from lxmert.tasks.prepare_cli import prepare
 
 
@@ -292,3 +293,37 @@ def test_files_that_are_not_the_published_ones(tree, caplog):
     counts["test"]["certain"] = True
     with pytest.raises(DataError, match="gives 2 examples of vqa test.*Fetch the file again"):
         run(tree, "vqa", counts=counts)
+
+
+def test_composition_of_the_pretraining_set(tree, caplog):
+    caplog.set_level("INFO")
+    run(tree, "pretrain")
+    found = json.loads((tree.out / "composition.json").read_text())
+    # COCO 1 and 11 have twins, 2, 12 and 13 have none; Visual Genome's 503 is no COCO image.
+    assert found["images"] == {"coco_only": 3, "both": 2, "genome_only": 1}
+    order = ("mscoco_train", "mscoco_nominival", "vgnococo", "mscoco_minival")
+    parts = {name: [counts[part] for part in order] for name, counts in found["parts"].items()}
+    assert parts["mscoco"] == [2, 2, 0, 1] and parts["vg"] == [1, 0, 1, 1] and parts["gqa"] == [1, 0, 2, 0]
+    assert found["groups"]["vg"] == {"coco_only": 0, "both": 2, "genome_only": 1}
+    assert found["training"] == sum(sum(counts[:3]) for counts in parts.values())
+    assert "images coco_only 3, published 72 079" in caplog.text
+    assert "training" in caplog.text and "not the published composition" in caplog.text
+
+
+def test_a_composition_within_its_bounds():
+    made = Composition(["vg"], {"coco_only": 0, "both": 10, "genome_only": 0})
+    for _ in range(1000):
+        made.add("vg", "vgnococo", "both")
+    published = {
+        "within": 0.005,
+        "images": {"both": 10},
+        "sentences": {"vg": {"both": 1004}},
+        "training": {"least": 1002, "most": 1003, "within": 0.003},
+    }
+    assert made.deviations(published) == []
+    published["sentences"]["vg"]["both"] = 1006
+    published["training"]["least"] = 1004
+    assert made.deviations(published) == [
+        "vg both 1 000, published 1 006",
+        "training 1 000, published 1 004 to 1 003",
+    ]
