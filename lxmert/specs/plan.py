@@ -248,6 +248,17 @@ class Plan(Resolved):
         profile = {key: value for key, value in self.detector["profile"].items() if key != "bad_images"}
         return self._text("extract", size=self.detector["size"], profile=profile)
 
+    def extract_options(self) -> str:
+        """Options of extraction that trade exactness for speed; none unless config.yaml asks."""
+        found = []
+        for name, value in sorted(self.config["extraction"].items()):
+            option = "--" + name.replace("_", "-")
+            if value is True:
+                found.append(option)
+            elif value is not False:
+                found.append(f"{option} {value}")
+        return " ".join(found)
+
     @property
     def bad_images(self) -> str:
         """What becomes of images that give no regions: quarantine or stop."""

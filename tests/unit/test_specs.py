@@ -396,3 +396,17 @@ class TestMistakes:
 
     def test_the_file_is_named_as_given(self):
         assert complaint({"x": 1}, "tiny.yaml")[0].startswith("tiny.yaml: x: unknown setting")
+
+
+def test_extraction_is_exact_unless_config_asks_for_speed() -> None:
+    assert load_plan({}).extract_options() == ""
+    settings = {"precision": "bfloat16", "channels_last": True, "batch": 4, "parity_limit": 0.05}
+    plan = load_plan({"extraction": settings})
+    assert plan.extract_options() == "--batch 4 --channels-last --parity-limit 0.05 --precision bfloat16"
+    assert load_plan({"extraction": {"channels_last": False}}).extract_options() == ""
+    assert plan.extract_spec() == load_plan({}).extract_spec()
+    quarantine = load_plan({"overrides": {"detector": {"profile": {"bad_images": "stop"}}}})
+    assert (plan.bad_images, quarantine.bad_images) == ("quarantine", "stop")
+    assert quarantine.extract_spec() == plan.extract_spec()  # whoever changes it does not extract again
+    with pytest.raises(SpecError, match="precision"):
+        load_plan({"extraction": {"precision": "int8"}})

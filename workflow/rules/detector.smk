@@ -20,6 +20,7 @@ rule train_detector:
     threads: 8
     resources:
         gpu=0,
+        loader_workers=0,
         mem="16GB",
         runtime="5d",
     params:
@@ -28,7 +29,8 @@ rule train_detector:
         init=init_option,
         state=f"state/{CORPUS}/detector",
     shell:
-        "python -m lxmert --gpus {resources.gpu} --threads {threads} train-detector --spec {params.spec:q}"
+        "python -m lxmert --gpus {resources.gpu} --threads {threads}"
+        " --workers {resources.loader_workers} train-detector --spec {params.spec:q}"
         " --raw {params.raw} --listing {input.listing} {params.init} --state {params.state}"
         " --out-weights {output.weights} --out-metrics {output.metrics} --out-history {output.history}"
         " 2> {log}"
@@ -62,12 +64,14 @@ rule evaluate_detector:
     threads: 4
     resources:
         gpu=0,
+        loader_workers=0,
         mem="8GB",
         runtime="4h",
     params:
         spec=PLAN.detector_spec(),
         raw=raw_root,
     shell:
-        "python -m lxmert --gpus {resources.gpu} --threads {threads} evaluate-detector --spec {params.spec:q}"
+        "python -m lxmert --gpus {resources.gpu} --threads {threads}"
+        " --workers {resources.loader_workers} evaluate-detector --spec {params.spec:q}"
         " --weights {input.weights} --raw {params.raw} --listing {input.listing} --split val"
         " --out-metrics {output.metrics} --out-panels {output.panels} 2> {log}"

@@ -34,14 +34,17 @@ rule extract:
     threads: 4
     resources:
         gpu=0,
+        loader_workers=0,
         mem="8GB",
         runtime="12h",
     params:
         spec=PLAN.extract_spec(),
+        numerics=PLAN.extract_options(),
         shard=shard_number,
         state="state/{corpus}/extract/{image_set}/{scatteritem}",
     shell:
-        "python -m lxmert --gpus {resources.gpu} --threads {threads} extract --spec {params.spec:q}"
+        "python -m lxmert --gpus {resources.gpu} --threads {threads}"
+        " --workers {resources.loader_workers} extract --spec {params.spec:q} {params.numerics}"
         " --weights {input.weights} --listing {input.listing} --shard {params.shard} --bad-images {BAD_IMAGES}"
         " --state {params.state} --out {output} 2> {log}"
 
