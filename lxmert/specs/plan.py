@@ -253,6 +253,8 @@ class Plan(Resolved):
         found = []
         for name, value in sorted(self.config["extraction"].items()):
             option = "--" + name.replace("_", "-")
+            if name in ("profile", "bad_images"):
+                continue
             if value is True:
                 found.append(option)
             elif value is not False:
@@ -262,7 +264,8 @@ class Plan(Resolved):
     @property
     def bad_images(self) -> str:
         """What becomes of images that give no regions: quarantine or stop."""
-        return str(self.detector["profile"].get("bad_images", "quarantine"))
+        own = self.config["extraction"].get("bad_images")
+        return str(own or self.detector["profile"].get("bad_images", "quarantine"))
 
     def pretrain_spec(self, name: str) -> str:
         """A pretraining run."""

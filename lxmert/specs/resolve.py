@@ -287,7 +287,19 @@ class Resolved:
         for part in ("size", "recipe"):
             kind = f"detector_{part}"
             parts[part] = self._overridden(self._document(kind, names[part]), schema(kind), "detector", part)
-        return {**parts, "profile": self._document("profile", self.corpus["profile"])}
+        return {**parts, "profile": self._document("profile", self._profile())}
+
+    def _profile(self) -> str:
+        """The extraction profile: config's, or the corpus's."""
+        own: str = self.config["extraction"].get("profile", self.corpus["profile"])
+        if own != self.corpus["profile"] and self.branches["features"] == DOWNLOAD:
+            self._complain(
+                "extraction/profile",
+                f"published features are {self.corpus['profile']}'s; set features: extract, or leave it out.",
+            )
+        if not self._known("extraction/profile", "profile", own, document_names("profile")):
+            self._stop_on_mistakes()
+        return own
 
     def _add_system(self, name: str) -> None:
         document = self._document("system", name)

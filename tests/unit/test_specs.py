@@ -405,8 +405,18 @@ def test_extraction_is_exact_unless_config_asks_for_speed() -> None:
     assert plan.extract_options() == "--batch 4 --channels-last --parity-limit 0.05 --precision bfloat16"
     assert load_plan({"extraction": {"channels_last": False}}).extract_options() == ""
     assert plan.extract_spec() == load_plan({}).extract_spec()
-    quarantine = load_plan({"overrides": {"detector": {"profile": {"bad_images": "stop"}}}})
-    assert (plan.bad_images, quarantine.bad_images) == ("quarantine", "stop")
-    assert quarantine.extract_spec() == plan.extract_spec()  # whoever changes it does not extract again
+    stopping = load_plan({"extraction": {"bad_images": "stop"}})
+    assert (plan.bad_images, stopping.bad_images) == ("quarantine", "stop")
+    assert stopping.extract_spec() == plan.extract_spec()  # whoever changes it does not extract again
+    assert stopping.extract_options() == ""
+    more = load_plan({"extraction": {"profile": "butd-100"}})
+    assert json.loads(more.extract_spec())["profile"]["selection"]["max_boxes"] == 100
+    with pytest.raises(
+        SpecError, match='extraction/profile: unknown profile "butd100". Did you mean "butd-100"'
+    ):
+        load_plan({"extraction": {"profile": "butd100"}})
+    with pytest.raises(SpecError, match="published features are lxmert-36's; set features: extract"):
+        load_plan({"corpus": "full", "extraction": {"profile": "butd-100"}})
+    assert load_plan({"corpus": "full", "features": "extract", "extraction": {"profile": "butd-100"}})
     with pytest.raises(SpecError, match="precision"):
         load_plan({"extraction": {"precision": "int8"}})
