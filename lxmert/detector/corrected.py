@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lxmert.detector.backends import Network
 from lxmert.detector.boxes import LOG_LIMIT, clip_boxes, decode_boxes, nms_plain
 from lxmert.detector.documents import SelectionRule
-from lxmert.detector.model import Detections, Detector
+from lxmert.detector.model import Detections
 from lxmert.detector.preprocess import Blob
 
 DIVISORS = (10.0, 10.0, 5.0, 5.0)  # of the fork's configuration, whatever the rows were trained with
@@ -17,7 +18,7 @@ LAST_OVERLAP = 0.9
 
 @torch.no_grad()
 def corrected_regions(
-    model: Detector, blob: Blob, found: Detections, rule: SelectionRule
+    model: Network, blob: Blob, found: Detections, rule: SelectionRule
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every proposal's corrected box, the regions chosen, and the scores they were chosen by.
 
@@ -36,7 +37,7 @@ def corrected_regions(
     """
     _, height, width = blob.pixels.shape
     scores, classes = torch.softmax(found.class_logits, 1)[:, 1:].max(1)
-    deltas = model.roi_heads.box_predictor.bbox_pred(found.features).view(len(classes), -1, 4)
+    deltas = model.corrections(found.features)
     chosen = deltas[torch.arange(len(classes), device=deltas.device), classes + 1]
     boxes = decode_boxes(found.boxes, chosen / chosen.new_tensor(DIVISORS), LOG_LIMIT, more=0.0)
     boxes = clip_boxes(boxes, height + 1, width + 1)

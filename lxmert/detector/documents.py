@@ -10,6 +10,8 @@ from lxmert.errors import SpecError, suggest
 
 T = TypeVar("T")
 
+Backend = Literal["torchvision", "detectron2"]
+
 
 @dataclass(frozen=True)
 class ImageSize:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lxmert.detector.backends import Network, for_inference
 from lxmert.detector.corrected import corrected_regions
 from lxmert.detector.documents import Profile, parse_profile
-from lxmert.detector.model import Detections, Detector, load_detector
+from lxmert.detector.model import Detections, load_detector
 from lxmert.detector.preprocess import Blob, ImageSource, decode_image, make_blob
 from lxmert.detector.selection import select
 from lxmert.errors import DataError
@@ -55,7 +56,7 @@ class Extractor:
     one shape (see `feature_maps`); so do other precisions than float32.
 
     Args:
-        model: in evaluation mode, on its device.
+        model: of `for_inference`, on its device.
         profile: which of the reference's rules hold.
         precision: of the convolutions: "float32", "bfloat16" or "float16". Proposals, scores and their
             order are computed in float32 all the same.
@@ -63,7 +64,7 @@ class Extractor:
     """
 
     def __init__(
-        self, model: Detector, profile: Profile, precision: str = "float32", channels_last: bool = False
+        self, model: Network, profile: Profile, precision: str = "float32", channels_last: bool = False
     ) -> None:
         self.model, self.profile = model, profile
         self.precision, self.channels_last = precision, channels_last
@@ -173,7 +174,7 @@ class Extractor:
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self._fast():
-            maps: Tensor = self.model.backbone(images)
+            maps: Tensor = self.model.feature_map(images)
         return maps.float()
 
     def _fast(self) -> contextlib.AbstractContextManager[Any]:
@@ -235,7 +236,11 @@ class Extractor:
 
 
 def load_extractor(
-    weights: str | Path, profile: str = "lxmert-36", device: str = "cpu", precision: str = "float32"
+    weights: str | Path,
+    profile: str = "lxmert-36",
+    device: str = "cpu",
+    precision: str = "float32",
+    backend: str = "torchvision",
 ) -> Extractor:
     """An extractor from a weights file and the name of a shipped profile.
 
@@ -243,10 +248,10 @@ def load_extractor(
 
     Raises:
         WeightsError: the file holds no detector.
-        SpecError: there is no such profile.
+        SpecError: there is no such profile, or the backend is not installed.
     """
     from lxmert.specs.documents import read_document
 
     model, _ = load_detector(weights)
-    model.to(device).fold_norms()
-    return Extractor(model, parse_profile(read_document("profile", profile)), precision)
+    network = for_inference(model.to(device), backend)
+    return Extractor(network, parse_profile(read_document("profile", profile)), precision)

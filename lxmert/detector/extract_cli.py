@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert.detector import parity
+from lxmert.detector.backends import BACKENDS, for_inference
 from lxmert.detector.documents import Profile, parse_profile, parse_size
 from lxmert.detector.extract import PRECISIONS, Extractor
 from lxmert.detector.extract_job import (
@@ -52,6 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bad-images", choices=("quarantine", "stop"),
         help="list them in the store, or stop once all others are done; the profile's unless given",
     )  # fmt: skip
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default="torchvision",
+        help="library the network is built from; results agree to 1e-3 (detectron2: envs/detectron2.yaml)",
+    )  # fmt: skip
     add_speed_arguments(parser)
 
 
@@ -84,27 +89,29 @@ def run(args: argparse.Namespace) -> None:
     weights = fingerprint(args.weights)
     model, meta = load_detector(args.weights)
     _check_size(model, spec, args.weights)
-    model.to(device).fold_norms()
+    network = for_inference(model.to(device), args.backend)
     document = {name: value for name, value in spec["profile"].items() if name != "bad_images"}
-    job = Job(profile, document, args.precision, args.channels_last, args.batch, boxes)
+    job = Job(profile, document, args.precision, args.channels_last, args.batch, args.backend, boxes)
     key: dict[str, Any] = {"spec": {**spec, "profile": document}, "shard": f"{index + 1}/{count}"}
     key["inputs"] = {"weights": weights, "listing": fingerprint(args.listing)}
     if boxes is not None:
         key["inputs"]["boxes"] = {**fingerprint(args.boxes), "as": boxes.meaning}
     if not job.exact:
         key["numerics"] = [job.precision, job.channels_last, job.batch]
+    if job.backend != "torchvision":
+        key["backend"] = job.backend
     state = JobState(args.state or Path(f"{args.out}.state"), key)
     if job.precision != "float32" or job.channels_last:
         paths = [path for _, path in images]
-        parity.check(model, profile, job.precision, job.channels_last, paths, args.parity_limit)
-    extractor = Extractor(model, profile, job.precision, job.channels_last)
+        parity.check(network, profile, job.precision, job.channels_last, paths, args.parity_limit)
+    extractor = Extractor(network, profile, job.precision, job.channels_last)
     began = time.monotonic()
-    with open_writer(args.out, store_schema(model, job), state.folder) as writer:
+    with open_writer(args.out, store_schema(network, job), state.folder) as writer:
         before = len(writer)
         tally = extract_images(extractor, images, writer, args.workers, job)
         done, seconds = len(writer) - before, max(time.monotonic() - began, 1e-9)
         listed = settle_bad_images(tally.bad, args.bad_images or profile.bad_images, len(images))
-        writer.finish({**provenance(job, model, weights["sha256"], meta), "quarantined": listed})
+        writer.finish({**provenance(job, network, weights["sha256"], meta), "quarantined": listed})
     state.clear()
     log.info(
         "%d images in %.1f s, %.1f images/s, network busy %.0f %%, %d bad",

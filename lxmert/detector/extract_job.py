@@ -18,11 +18,11 @@ from lxmert import __version__
 from lxmert.data.images import read_listing
 from lxmert.data.region_record import StoreSchema
 from lxmert.data.region_writer import RegionWriter, UnfitRegions
+from lxmert.detector.backends import Network
 from lxmert.detector.batches import ahead
 from lxmert.detector.documents import Profile
 from lxmert.detector.extract import Extractor
 from lxmert.detector.given_boxes import GivenBoxes
-from lxmert.detector.model import Detector
 from lxmert.detector.preprocess import Blob
 from lxmert.errors import DataError, Interrupted
 from lxmert.progress import Progress
@@ -65,6 +65,7 @@ class Job:
         precision: of the convolutions.
         channels_last: memory format of the convolutions.
         batch: images of one shape that go through the backbone together.
+        backend: which library the network is built from.
         boxes: given boxes, or None.
     """
 
@@ -73,6 +74,7 @@ class Job:
     precision: str = "float32"
     channels_last: bool = False
     batch: int = 1
+    backend: str = "torchvision"
     boxes: GivenBoxes | None = None
 
     @property
@@ -81,7 +83,7 @@ class Job:
         return self.precision == "float32" and not self.channels_last and self.batch == 1
 
 
-def provenance(job: Job, model: Detector, weights_sha256: str, meta: dict[str, Any]) -> dict[str, Any]:
+def provenance(job: Job, model: Network, weights_sha256: str, meta: dict[str, Any]) -> dict[str, Any]:
     """What a store says of how it was made; the same for every shard."""
     import PIL
     import torchvision
@@ -95,6 +97,7 @@ def provenance(job: Job, model: Detector, weights_sha256: str, meta: dict[str, A
         "device": next(model.parameters()).device.type,
         "numerics": {
             "precision": job.precision, "channels_last": job.channels_last, "batch": job.batch,
+            "backend": job.backend,
         },
         "given_boxes": job.boxes.describe() if job.boxes else None,
         "versions": {
@@ -108,7 +111,7 @@ def provenance(job: Job, model: Detector, weights_sha256: str, meta: dict[str, A
     }  # fmt: skip
 
 
-def store_schema(model: Detector, job: Job) -> StoreSchema:
+def store_schema(model: Network, job: Job) -> StoreSchema:
     """The schema of stores this job writes."""
     size = model.size
     assert size.classes.objects and size.classes.attributes

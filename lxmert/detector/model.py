@@ -64,6 +64,11 @@ class Detector(nn.Module):
         self.proposal_generator.cells = None if cells is None else np.array(cells, np.float32).reshape(-1, 4)
         self.bbox_divisors = tuple(map(float, meta.get("bbox_divisors") or (1.0, 1.0, 1.0, 1.0)))
 
+    def feature_map(self, pixels: Tensor) -> Tensor:
+        """The map [B, C, h / stride, w / stride] that proposals and regions share, of pixels [B, 3, h, w]."""
+        shared: Tensor = self.backbone(pixels)
+        return shared
+
     @torch.no_grad()
     def proposals(
         self,
@@ -104,10 +109,15 @@ class Detector(nn.Module):
         return Detections(boxes, features, logits, attributes)
 
     @torch.no_grad()
+    def corrections(self, features: Tensor) -> Tensor:
+        """Box corrections [R, objects + 1, 4] as the rows give them, background first."""
+        rows: Tensor = self.roi_heads.box_predictor.bbox_pred(features)
+        return rows.view(len(features), -1, 4)
+
+    @torch.no_grad()
     def regress(self, features: Tensor, boxes: Tensor) -> Tensor:
         """Class-specific boxes float32 [R, objects + 1, 4]; never used for stored regions."""
-        deltas = self.roi_heads.box_predictor.bbox_pred(features).view(len(boxes), -1, 4)
-        deltas = deltas / deltas.new_tensor(self.bbox_divisors)
+        deltas = self.corrections(features) / features.new_tensor(self.bbox_divisors)
         return decode_boxes(boxes[:, None, :].expand_as(deltas), deltas)
 
     def learn_norms(self, learning: bool) -> None:

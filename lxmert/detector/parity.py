@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lxmert.detector.backends import Network
 from lxmert.detector.documents import Profile
 from lxmert.detector.extract import Extractor
-from lxmert.detector.model import Detector
 from lxmert.errors import DataError, SpecError
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Deviation:
 
 @torch.inference_mode()
 def measure(
-    model: Detector, profile: Profile, precision: str, channels_last: bool, images: Sequence[Path]
+    model: Network, profile: Profile, precision: str, channels_last: bool, images: Sequence[Path]
 ) -> Deviation | None:
     """Compares a fast extractor with plain float32 on a few images; None if none can be read.
 
@@ -90,7 +90,7 @@ def measure(
 
 
 def check(
-    model: Detector,
+    model: Network,
     profile: Profile,
     precision: str,
     channels_last: bool,

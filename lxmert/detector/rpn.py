@@ -111,8 +111,22 @@ def propose(
     Returns:
         Boxes float32 [R, 4] in blob pixels and scores [R], R <= `counts.after_nms`, maybe 0.
     """
+    limit = LOG_LIMIT if rule.log_sides == "limited" else math.inf
+    boxes = decode_boxes(anchors, deltas, limit)
+    return keep_best(boxes, scores, blob_height, blob_width, min_side, counts, rule)
+
+
+def keep_best(
+    boxes: Tensor,
+    scores: Tensor,
+    blob_height: int,
+    blob_width: int,
+    min_side: float,
+    counts: ProposalCounts,
+    rule: ProposalRule = CAFFE_RULE,
+) -> tuple[Tensor, Tensor]:
+    """What `propose` does with moved anchors float32 [N, 4]: clip, drop, rank, suppress."""
     edge = 1 if rule.clip == "exclusive" else 0
-    boxes = decode_boxes(anchors, deltas, LOG_LIMIT if rule.log_sides == "limited" else math.inf)
     boxes = clip_boxes(boxes, blob_height + edge, blob_width + edge)
     if rule.min_side == "before_cut":
         sides = boxes[:, 2:] - boxes[:, :2] + 1
