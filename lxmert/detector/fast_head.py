@@ -20,7 +20,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lxmert.detector.backbone import Bottleneck, ConvNorm
@@ -91,7 +90,7 @@ class FastHead:
         return torch.cat(parts)[found.region]
 
     def _by_parity(self, cells: Tensor) -> Tensor:
-        """Rectangles of cells [R, pool, pool] in the order the blocks work in, [cells * cells * d * d * R]."""
+        """Rectangles of cells [R, pool, pool] in the blocks' order, [cells * cells * d * d * R]."""
         side, step = self.cells, self.dilation
         return cells.view(-1, side, step, side, step).permute(1, 3, 2, 4, 0).reshape(-1)
 

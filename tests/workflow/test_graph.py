@@ -144,3 +144,13 @@ def test_only_what_config_names_is_planned(snakemake, tmp_path, overlay):
         "finetune_run nlvr2",
         "finetune_run nlvr2_scratch",
     ]
+
+
+@pytest.mark.parametrize("backend", [None, "detectron2"])
+def test_one_word_chooses_the_detectors_library(snakemake, tmp_path, overlay, backend):
+    settings = overlay(f"{{detector_backend: {backend or 'torchvision'}}}")
+    target = "features/sample/vg_gqa.lmdb"
+    outcome = snakemake(tmp_path, "--dry-run", "--printshellcmds", "--configfile", settings, "--", target)
+    assert outcome.status == 0, outcome.text
+    assert outcome.counts["extract"] == 1
+    assert f"--backend {backend or 'torchvision'} " in outcome.text

@@ -30,7 +30,7 @@ rule extract:
     benchmark:
         "benchmarks/extract/{corpus}_{image_set}_{scatteritem}.tsv"
     conda:
-        "../../envs/lxmert.yaml"
+        f"../../envs/{'detectron2' if PLAN.config['detector_backend'] == 'detectron2' else 'lxmert'}.yaml"
     threads: 4
     resources:
         gpu=0,
@@ -41,12 +41,13 @@ rule extract:
         spec=PLAN.extract_spec(),
         numerics=PLAN.extract_options(),
         shard=shard_number,
+        backend=PLAN.config["detector_backend"],
         state="state/{corpus}/extract/{image_set}/{scatteritem}",
     shell:
         "python -m lxmert --gpus {resources.gpu} --threads {threads}"
         " --workers {resources.loader_workers} extract --spec {params.spec:q} {params.numerics}"
         " --weights {input.weights} --listing {input.listing} --shard {params.shard} --bad-images {BAD_IMAGES}"
-        " --state {params.state} --out {output} 2> {log}"
+        " --backend {params.backend} --state {params.state} --out {output} 2> {log}"
 
 
 rule merge:
