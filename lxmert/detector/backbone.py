@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lxmert.detector.documents import DetectorSize
+from lxmert.detector.onednn import convolve, in_one_pass
 
 _EPSILON = 1e-5
 _MOMENTUM = 0.1
@@ -49,10 +50,14 @@ class ConvNorm(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride, padding, dilation, bias=False)
         self.norm: nn.Module | None = Norm(outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, outputs, h', w']."""
+    def forward(self, x: Tensor, relu: bool = False, added: Tensor | None = None) -> Tensor:
+        """[B, outputs, h', w'], with `added` summed onto it and its ReLU, if asked; may overwrite `added`."""
+        if self.norm is None and in_one_pass(x):
+            return convolve(x, self.weight, self.bias, self.stride, self.padding, self.dilation, relu, added)
         x = super().forward(x)
-        return x if self.norm is None else self.norm(x)
+        x = x if self.norm is None else self.norm(x)
+        x = x if added is None else x + added
+        return F.relu(x, inplace=True) if relu else x
 
     @torch.no_grad()
     def fold(self) -> None:
@@ -85,11 +90,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, outputs, h / stride, w / stride], not negative."""
-        y = F.relu(self.conv1(x), inplace=True)
-        y = F.relu(self.conv2(y), inplace=True)
-        y = self.conv3(y)
+        y = self.conv2(self.conv1(x, relu=True), relu=True)
         shortcut = x if self.shortcut is None else self.shortcut(x)
-        return F.relu(y + shortcut, inplace=True)
+        return self.conv3(y, relu=True, added=shortcut)
 
 
 def make_stage(
@@ -114,8 +117,7 @@ class Stem(nn.Module):
         Pooling has no padding and rounds up, as Caffe's does: with the usual padding of 1 every
         window moves by two input pixels, and all features after it.
         """
-        x = F.relu(self.conv1(x), inplace=True)
-        return F.max_pool2d(x, 3, 2, 0, ceil_mode=True)
+        return F.max_pool2d(self.conv1(x, relu=True), 3, 2, 0, ceil_mode=True)
 
 
 class Backbone(nn.Module):

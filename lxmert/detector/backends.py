@@ -7,11 +7,12 @@ from typing import Protocol, get_args
 
 from torch import Tensor, nn
 
-from lxmert.detector.documents import Backend, DetectorSize, ProposalRule
+from lxmert.detector.documents import Backend, Convolutions, DetectorSize, ProposalRule
 from lxmert.detector.model import Detections, Detector
 from lxmert.errors import SpecError
 
 BACKENDS: tuple[str, ...] = get_args(Backend)
+CONVOLUTIONS: tuple[str, ...] = get_args(Convolutions)
 
 
 class Network(Protocol):
@@ -39,18 +40,21 @@ class Network(Protocol):
         """See `Detector.corrections`."""
 
 
-def for_inference(model: Detector, backend: str = "torchvision") -> Network:
+def for_inference(model: Detector, backend: str = "torchvision", convolutions: str = "rearranged") -> Network:
     """The network of a backend with the weights of a detector, which must not be used any further.
 
     Args:
         model: as `load_detector` gives it, on its device.
         backend: one of BACKENDS.
+        convolutions: of torchvision's on a processor: "rearranged" (see `Detector.rearrange`) or "plain".
 
     Raises:
         SpecError: detectron2 is asked for and cannot be imported.
     """
     if backend == "torchvision":
         model.fold_norms()
+        if convolutions == "rearranged" and next(model.parameters()).device.type == "cpu":
+            model.rearrange()
         return model
     try:
         import detectron2.layers  # noqa: F401

@@ -11,6 +11,7 @@ from lxmert.errors import SpecError, suggest
 T = TypeVar("T")
 
 Backend = Literal["torchvision", "detectron2"]
+Convolutions = Literal["rearranged", "plain"]
 
 
 @dataclass(frozen=True)

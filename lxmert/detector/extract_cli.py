@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert.detector import parity
-from lxmert.detector.backends import BACKENDS, for_inference
+from lxmert.detector.backends import BACKENDS, CONVOLUTIONS, for_inference
 from lxmert.detector.documents import Profile, parse_profile, parse_size
 from lxmert.detector.extract import PRECISIONS, Extractor
 from lxmert.detector.extract_job import (
@@ -69,6 +69,10 @@ def add_speed_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--channels-last", action="store_true", help="memory format of the convolutions")
     group.add_argument("--batch", type=int, default=1, help="images of one shape run together")
     group.add_argument(
+        "--convolutions", choices=CONVOLUTIONS, default="rearranged",
+        help="on a CPU in float32: faster, equal to 1e-6, or as PyTorch does them",
+    )  # fmt: skip
+    group.add_argument(
         "--parity-limit", type=float, default=0.02,
         help="the median relative deviation of a region's features may be so large",
     )  # fmt: skip
@@ -89,17 +93,20 @@ def run(args: argparse.Namespace) -> None:
     weights = fingerprint(args.weights)
     model, meta = load_detector(args.weights)
     _check_size(model, spec, args.weights)
-    network = for_inference(model.to(device), args.backend)
+    network = for_inference(model.to(device), args.backend, args.convolutions)
     document = {name: value for name, value in spec["profile"].items() if name != "bad_images"}
-    job = Job(profile, document, args.precision, args.channels_last, args.batch, args.backend, boxes)
+    job = Job(
+        profile, document, args.precision, args.channels_last, args.batch, args.backend,
+        args.convolutions, boxes,
+    )  # fmt: skip
     key: dict[str, Any] = {"spec": {**spec, "profile": document}, "shard": f"{index + 1}/{count}"}
     key["inputs"] = {"weights": weights, "listing": fingerprint(args.listing)}
     if boxes is not None:
         key["inputs"]["boxes"] = {**fingerprint(args.boxes), "as": boxes.meaning}
     if not job.exact:
         key["numerics"] = [job.precision, job.channels_last, job.batch]
-    if job.backend != "torchvision":
-        key["backend"] = job.backend
+    if (job.backend, job.convolutions) != ("torchvision", "rearranged"):
+        key["network"] = [job.backend, job.convolutions]
     state = JobState(args.state or Path(f"{args.out}.state"), key)
     if job.precision != "float32" or job.channels_last:
         paths = [path for _, path in images]

@@ -66,6 +66,7 @@ class Job:
         channels_last: memory format of the convolutions.
         batch: images of one shape that go through the backbone together.
         backend: which library the network is built from.
+        convolutions: of that network on a processor, see `for_inference`.
         boxes: given boxes, or None.
     """
 
@@ -75,6 +76,7 @@ class Job:
     channels_last: bool = False
     batch: int = 1
     backend: str = "torchvision"
+    convolutions: str = "rearranged"
     boxes: GivenBoxes | None = None
 
     @property
@@ -97,7 +99,7 @@ def provenance(job: Job, model: Network, weights_sha256: str, meta: dict[str, An
         "device": next(model.parameters()).device.type,
         "numerics": {
             "precision": job.precision, "channels_last": job.channels_last, "batch": job.batch,
-            "backend": job.backend,
+            "backend": job.backend, "convolutions": job.convolutions,
         },
         "given_boxes": job.boxes.describe() if job.boxes else None,
         "versions": {

@@ -54,6 +54,7 @@ class Detector(nn.Module):
         self.proposal_generator = ProposalGenerator(size)
         self.roi_heads = RegionHead(size)
         self.bbox_divisors: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+        self.rearranged = False
 
     def apply_meta(self, meta: dict[str, Any]) -> None:
         """Takes from the metadata of converted weights what their rows mean.
@@ -66,6 +67,8 @@ class Detector(nn.Module):
 
     def feature_map(self, pixels: Tensor) -> Tensor:
         """The map [B, C, h / stride, w / stride] that proposals and regions share, of pixels [B, 3, h, w]."""
+        if self.rearranged:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
         shared: Tensor = self.backbone(pixels)
         return shared
 
@@ -131,6 +134,16 @@ class Detector(nn.Module):
         for module in self.modules():
             if isinstance(module, ConvNorm):
                 module.fold()
+
+    def rearrange(self) -> None:
+        """Makes a processor's work faster, equal to float rounding; norms must be folded, for good.
+
+        Channels lie innermost, a convolution's sum and ReLU happen in the same pass, and the last stage
+        runs as `fast_head` describes.
+        """
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.roi_heads.rearrange()
+        self.rearranged = True
 
 
 def with_classes(size: DetectorSize, objects: int, attributes: int, where: str) -> DetectorSize:

@@ -9,6 +9,8 @@ from torchvision.ops import roi_align, roi_pool
 
 from lxmert.detector.backbone import make_stage
 from lxmert.detector.documents import DetectorSize
+from lxmert.detector.fast_head import FastHead
+from lxmert.detector.onednn import in_one_pass
 
 
 class RegionPredictor(nn.Module):
@@ -50,6 +52,12 @@ class RegionHead(nn.Module):
             size.stages[-1].channels, head.bottleneck, head.channels, head.blocks, 1, head.dilation
         )
         self.box_predictor = RegionPredictor(size)
+        self.fast: FastHead | None = None
+
+    def rearrange(self) -> None:
+        """Prepares a faster way for the same sums, if the stage has the form for it."""
+        if FastHead.fits(self.res5, self.pool):
+            self.fast = FastHead(self.res5, self.pool, self.spatial_scale)
 
     def features(
         self, feature_map: Tensor, boxes: Tensor, pooling: str = "roi_pool", chunk: int = 0
@@ -57,11 +65,13 @@ class RegionHead(nn.Module):
         """Region features float32 [R, F], not negative.
 
         Args:
-            feature_map: [B, C, h, w].
+            feature_map: [B, C, h, w]; of one image once it is rearranged.
             boxes: float32 [R, 5], image index and corners in blob pixels.
             pooling: "roi_pool" (Caffe's quantised maximum) or "roi_align".
             chunk: regions run at a time to bound memory; 0 runs all.
         """
+        if self.fast is not None and pooling == "roi_pool" and len(boxes) and in_one_pass(feature_map):
+            return self.fast.features(feature_map, boxes[:, 1:])
         if chunk and len(boxes) > chunk:
             return torch.cat([self.features(feature_map, part, pooling) for part in boxes.split(chunk)])
         pool = roi_pool if pooling == "roi_pool" else roi_align

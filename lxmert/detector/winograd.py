@@ -2,7 +2,7 @@
 
 `m` outputs of a 3-tap filter need `m + 2` products instead of `3 m`. A row of 7 cells with a zero on either
 side is cut into 4 + 3 outputs, which takes 6 + 5 products; in both directions 121 instead of 441. Exact in
-exact numbers; in float32 rounding errors grow about threefold (tests/golden/detector/test_fast_head.py).
+exact numbers; in float32 rounding errors grow less than twofold (tests/golden/detector/test_fast_head.py).
 """
 
 from __future__ import annotations
@@ -77,8 +77,3 @@ def row_matrices(cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         back = np.concatenate([back, rows], 1)
         start += width
     return np.concatenate(inputs), np.concatenate(filters), back
-
-
-def square_matrices(cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same for squares of cells x cells: inputs [P*P, cells*cells], filters [P*P, 9], back transposed."""
-    return tuple(np.kron(matrix, matrix) for matrix in row_matrices(cells))  # type: ignore[return-value]
