@@ -106,6 +106,7 @@ def _ids(images: Sequence[Path]) -> dict[str, Path]:
 
 
 def _extractor(args: argparse.Namespace) -> tuple[Extractor, Names]:
+    from lxmert.detector.backends import for_inference
     from lxmert.detector.documents import parse_profile
     from lxmert.detector.model import load_detector
     from lxmert.detector.train_cli import set_up
@@ -126,9 +127,8 @@ def _extractor(args: argparse.Namespace) -> tuple[Extractor, Names]:
             raise DataError(
                 f"{getattr(args, name)}: names {len(names)} {name}, {args.weights} has {classes}."
             )
-    model.to(device).fold_norms()
     known = {name: named.get(name) or meta.get(name) or () for name in ("objects", "attributes")}
-    return Extractor(model, profile), Names(**known)
+    return Extractor(for_inference(model.to(device)), profile), Names(**known)
 
 
 def _regions(extractor: Extractor, path: Path, image_id: str, boxes: GivenBoxes | None) -> Regions:

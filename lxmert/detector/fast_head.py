@@ -12,8 +12,8 @@ rearrangements, none of which leaves anything out:
   product as it lies in memory; and a few regions at a time go through all blocks, in memory that is used
   again, so that little of it is touched.
 
-Sums are added in another order than by a convolution routine: results are 1e-7 apart, and less than twice as far
-from those of float64 as plain ones are (tests/golden/detector/test_fast_head.py).
+Sums are added in another order than by a convolution routine: results are 1e-7 apart, and less than twice
+as far from those of float64 as plain ones are (tests/golden/detector/test_fast_head.py).
 """
 
 from __future__ import annotations
