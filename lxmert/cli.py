@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "generate": ("lxmert.world.cli", "draw the embedded corpus and write its official raw files"),
     "list-images": ("lxmert.data.images_cli", "list the images of an image set"),
     "vocabulary": ("lxmert.data.vocabulary_cli", "train a WordPiece vocabulary on raw texts"),
+    "draw-minival": ("lxmert.tasks.minival_cli", "draw the images that VQA is selected on"),
     "prepare": ("lxmert.tasks.prepare_cli", "turn official raw files into examples"),
     "vg-vocabulary": ("lxmert.detector.vg_vocabulary_cli", "count Visual Genome's names into vocabularies"),
     "train-detector": ("lxmert.detector.train_cli", "train the bottom-up-attention detector"),

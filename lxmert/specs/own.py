@@ -31,12 +31,14 @@ def own_mistakes(settings: Document, shares_path: str = "custom/shares") -> Iter
         )
     if "weights" in settings and "vocabulary" not in settings:
         yield "custom/vocabulary", "missing; name the vocab.txt that custom/weights were trained with."
+    if "answers" in settings and "weights" not in settings:
+        yield "custom/weights", "missing; custom/answers are of no use without the weights they belong to."
     if sum(settings["shares"].values()) >= 1:
         yield shares_path, "valid and test leave nothing to train on; together give less than 1."
     if "images" in settings and not Path(settings["images"]).is_dir():
         yield "custom/images", f"{settings['images']}: no such folder."
     detector = {f"detector/{key}": value for key, value in settings["detector"].items()}
-    for name in ("examples", "weights", "vocabulary", "detector/weights"):
+    for name in ("examples", "weights", "vocabulary", "answers", "detector/weights"):
         file = {**settings, **detector}.get(name)
         if file is not None and not Path(file).is_file():
             yield f"custom/{name}", f"{file}: no such file."

@@ -9,6 +9,7 @@ from lxmert.errors import SpecError, suggest
 from lxmert.specs.documents import merge
 from lxmert.specs.jobs import job_spec_text
 from lxmert.specs.leaks import leaks_of
+from lxmert.specs.minival import DRAWN_FROM, DRAWN_IDS, PUBLISHED_IDS
 from lxmert.specs.own import GIVEN
 from lxmert.specs.resolve import DOWNLOAD, PRETRAIN, Document, Resolved, Run, run_name
 
@@ -71,8 +72,10 @@ class Plan(Resolved):
         """Why a run's score on a split would be no score on unseen questions; none for a clean split."""
         starts = self.weights_of(run) is None and self.runs[run].init == "pretrained"
         genome = None if self.own else self.tasks[PRETRAIN]["image_sets"]["genome"]
-        task = self.tasks[self.runs[run].task]
-        return leaks_of(split, task, self.tasks[PRETRAIN] if starts else None, genome)
+        pretraining = self.tasks[PRETRAIN] if starts else None
+        if pretraining and self.published_weights_of(run):
+            pretraining = {**pretraining, "minival_ids": PUBLISHED_IDS}  # what they held out
+        return leaks_of(split, self.tasks[self.runs[run].task], pretraining, genome)
 
     def overlap_files(self) -> list[str]:
         """Raw files that tell which photographs splits share."""
@@ -139,6 +142,7 @@ class Plan(Resolved):
         if self.trains_detector():
             files += self.detector_files()
             files += [init] if (init := self.corpus["detector"].get("init")) else []
+        files = [DRAWN_FROM if name == DRAWN_IDS else name for name in files]
         names = [*self.feature_files(), *self.vocabulary_files(), *self.name_files(), *files]
         return list(dict.fromkeys(names))
 
@@ -155,6 +159,10 @@ class Plan(Resolved):
     def weights_of(self, run: str) -> str | None:
         """Your own file of pretrained weights that a run starts from."""
         return self.own.get("weights") if self.runs[run].init == "pretrained" else None
+
+    def answers_of_weights(self, run: str) -> str | None:
+        """Your own file with the answers that those weights know, where your answers find their rows."""
+        return self.own.get("answers") if self.weights_of(run) else None
 
     def published_assets(self) -> list[str]:
         """Assets with weights that this plan takes instead of training."""
@@ -316,9 +324,9 @@ class Plan(Resolved):
         if self.pretrainings:
             found["pretraining"] = "here"
         elif any(run.init == "pretrained" for run in self.runs.values()):
-            document = self.tasks[PRETRAIN]
-            sets = list(document["image_sets"].values())
-            found |= {"pretraining": PUBLISHED, "minival_ids": document["minival_ids"], "pretrain_sets": sets}
+            sets = list(self.tasks[PRETRAIN]["image_sets"].values())
+            held_out = None if self.config["minival"] == "drawn" else PUBLISHED_IDS
+            found |= {"pretraining": PUBLISHED, "minival_ids": held_out, "pretrain_sets": sets}
         return found
 
     def _max_tokens(self, task: str) -> int:

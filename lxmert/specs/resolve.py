@@ -17,6 +17,7 @@ from lxmert.specs.documents import (
     recipe_path,
     shown,
 )
+from lxmert.specs.minival import with_drawn_ids
 from lxmert.specs.own import GIVEN, OWN, lay_own_over, own_mistakes
 
 Document = dict[str, Any]
@@ -86,8 +87,11 @@ class Resolved:
             self._take_own_data()
         self.datasets = {name: self._document("dataset", name) for name in document_names("dataset")}
         self.tasks = {name: self._document("task", name) for name in self._task_names()}
+        if self.config["minival"] == "drawn":
+            self._draw_minival()
         self._check_tasks_have_data()
         self.detector = self._detector()
+        self._check_own_detector()
         self.systems: dict[str, Document] = {}
         self.sizes: dict[str, Document] = {}
         for system in self._system_names():
@@ -149,6 +153,13 @@ class Resolved:
         if "train" not in self.own["detector"]:
             self.branches["detector"] = GIVEN
 
+    def _draw_minival(self) -> None:
+        if self.corpus["raw"] != "assets":
+            self._complain("minival", f"corpus {self.corpus_name} has images of its own; leave it out.")
+        elif self.branches["annotations"] != "rebuild":
+            self._complain("minival", "the published annotations are of the published one; rebuild them.")
+        self.tasks = {name: with_drawn_ids(document) for name, document in self.tasks.items()}
+
     def _check_tasks_have_data(self) -> None:
         """Each task's data set is in the corpus; your own data are of one task."""
         places = {f"tasks/{number}": task for number, task in enumerate(self.config["tasks"])}
@@ -171,6 +182,14 @@ class Resolved:
                 self.tasks[name]["splits"]["test"]["labelled"] = self.own["test_answers"]
         if strange or self.own:
             self._stop_on_mistakes()
+
+    def _check_own_detector(self) -> None:
+        begins = self.detector["recipe"]["init"]["backbone"]
+        settings = self.own.get("detector", {})
+        if "train" in settings and begins == "weights" and "weights" not in settings:
+            name = self.detector["recipe"]["recipe"]
+            text = f"missing; recipe {name} starts from a trained detector. Name one."
+            self._complain("custom/detector/weights", text)
 
     def _published_assets(self, branch: str) -> list[str]:
         published = self.corpus["published"]

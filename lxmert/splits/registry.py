@@ -81,6 +81,7 @@ def _published_pretraining(spec: Mapping[str, Any], raw: Path, photographs: Phot
 
     Source: Tan & Bansal 2019, section 3.1; the splits are those of its published files.
     """
+    # Without the list, all of val2014 counts as seen.
     minival = {f"coco {number}" for number in read_image_ids(raw, spec["minival_ids"]) or ()}
     sets = set(spec["pretrain_sets"])
 

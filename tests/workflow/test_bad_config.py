@@ -21,6 +21,8 @@ CASES = [
         'overrides/lxmert/vqa/optimizer/lr: must be a number, is the text "5e-5".'
         " YAML reads that as text; write 5.0e-5.",
     ),
+    ("minival: drawn", "minival: corpus sample has images of its own"),
+    ("{corpus: full, minival: drawn, annotations: published}", "minival: the published annotations are of"),
     ("runs: {mine: {init: scratch}}", "runs/mine/task: missing; add it"),
     ("sample: {scale: 0}", "sample/scale: 0 is too small; give more than 0."),
 ]

@@ -62,6 +62,7 @@ TARGETS = {
     "extract_vg_features",
     "finetune",
     "leaderboard",
+    "overlap",
     "predict",
     "pretrain",
     "report",
@@ -128,6 +129,24 @@ def test_what_a_target_runs(snakemake, tmp_path, target, rules):
     outcome = snakemake(tmp_path, "--dry-run", target)
     assert outcome.status == 0, outcome.text
     assert {rule: outcome.counts.get(rule) for rule in rules} == rules
+
+
+def test_a_drawn_minival(snakemake, tmp_path, overlay):
+    settings = overlay("{corpus: full, minival: drawn, weights: pretrain}")
+    target = "results/vqa/minival_score.json"
+    outcome = snakemake(tmp_path, "--dry-run", "--configfile", settings, "--", target)
+    assert outcome.status == 0, outcome.text
+    assert outcome.counts["draw_minival"] == 1 and "WARNING" not in outcome.text
+    assert not any("minival" in job for job in outcome.jobs if job.startswith("fetch"))
+
+
+def test_a_leaky_score_says_why(snakemake, tmp_path):
+    outcome = snakemake(
+        tmp_path, "--dry-run", "results/gqa/valid_score.json", "results/vqa/minival_score.json"
+    )
+    assert outcome.status == 0, outcome.text
+    assert outcome.errors.count("WARNING") == 1
+    assert "gqa valid: no score on unseen questions: gqa is fine-tuned on valid itself" in outcome.errors
 
 
 def test_shards_can_be_set(snakemake, tmp_path):

@@ -25,6 +25,31 @@ rule list_images:
         " {params.options} --out {output} 2> {log}"
 
 
+# Images to select on where LXMERT's list of them cannot be had (config: `minival: drawn`).
+rule draw_minival:
+    input:
+        lambda wildcards: raw([DRAWN_FROM]),
+    output:
+        f"data/{{corpus}}/raw/{DRAWN_IDS}",
+    log:
+        "logs/draw_minival/{corpus}.log",
+    benchmark:
+        "benchmarks/draw_minival/{corpus}.tsv"
+    conda:
+        "../../envs/lxmert.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem="2GB",
+        runtime="20m",
+    params:
+        questions=f"{RAW}/{DRAWN_FROM}",
+        number=DRAWN_NUMBER,
+    shell:
+        "python -m lxmert --threads {threads} draw-minival --questions {params.questions}"
+        " --number {params.number} --out {output} 2> {log}"
+
+
 rule vocabulary:
     input:
         raw(PLAN.vocabulary_files()),

@@ -18,6 +18,7 @@ from lxmert.assets.places import Places, read_settings
 from lxmert.assets.planning import needed_assets, plan_download
 from lxmert.errors import LxmertError
 from lxmert.specs import Plan, load_plan
+from lxmert.specs.minival import DRAWN_FROM, DRAWN_IDS, DRAWN_NUMBER
 
 
 def plan_of(settings: dict) -> Plan:
@@ -88,7 +89,10 @@ def receipts(names: list[str]) -> list[str]:
 def raw(names: list[str]) -> list[str]:
     """Raw files as inputs: the manifests of what is made here, or receipts of the published files."""
     made = PLAN.made_files(names)
-    return receipts(names) if made is None else [f"{RAW}/{name}" for name in made]
+    if made is not None:
+        return [f"{RAW}/{name}" for name in made]
+    drawn = [f"{RAW}/{name}" for name in names if name == DRAWN_IDS]
+    return drawn + receipts([name for name in names if name != DRAWN_IDS])
 
 
 def raw_root(wildcards: Wildcards) -> str:
@@ -309,6 +313,8 @@ def initial_weights(wildcards: Wildcards) -> list[str]:
 
 def pretrained_answers(wildcards: Wildcards) -> list[str]:
     """What tells that the answer table of the pretrained weights is there."""
+    if PLAN.answers_of_weights(wildcards.run):
+        return [PLAN.answers_of_weights(wildcards.run)]
     if PLAN.published_weights_of(wildcards.run):
         return receipts([PLAN.published_answers(wildcards.run)])
     return [f"examples/{CORPUS}/pretrain"] if PLAN.pretraining_of(wildcards.run) else []
@@ -320,7 +326,7 @@ def initial_options(wildcards: Wildcards, input: InputFiles) -> str:
         return ""
     if not input.answers:
         return f"--init {input.weights}"
-    table = f"{input.answers}/answers.json"
+    table = PLAN.answers_of_weights(wildcards.run) or f"{input.answers}/answers.json"
     if PLAN.published_weights_of(wildcards.run):
         table = f"{RAW}/{PLAN.published_answers(wildcards.run)}"
     return f"--init {input.weights} --pretrain-answers {table}"

@@ -180,6 +180,13 @@ def test_no_result_depends_on_a_host_that_may_be_dead(task: str, left: set[str])
         assert CATALOGUE[name].by_hand
 
 
+def test_a_drawn_minival_needs_nobodys_list() -> None:
+    choice = {"features": "extract", "detector": "detector_hub", "weights": "lxmert_hub_pretrained"}
+    plan = load_plan({"corpus": "full", "tasks": ["vqa"], "minival": "drawn", **choice})
+    needed = needed_assets(plan, CATALOGUE)
+    assert len(needed) >= 10 and not any(_is_unreliable(asset) for asset in needed)
+
+
 def test_weights_have_copies_on_other_hosts() -> None:
     published = load_plan({"corpus": "full"}).corpus["published"]
     for known in (published["systems"]["lxmert"]["weights"], published["detector"]):

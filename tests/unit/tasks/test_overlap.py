@@ -11,8 +11,10 @@ import pytest
 
 from lxmert.errors import DataError
 from lxmert.specs import load_plan, read_document
+from lxmert.specs.minival import DRAWN_FROM
 from lxmert.splits import cli
 from lxmert.splits.photographs import Photographs, read_detector_list, read_twins
+from lxmert.tasks.minival_cli import draw_minival
 from lxmert.tasks.prepare_cli import prepare
 
 SPEC = {"max_tokens": 12, "min_answer_count": 1}
@@ -90,6 +92,17 @@ def test_what_was_seen_of_each_split(tree: Any, config: dict[str, Any]) -> None:
     text = (tree.root / "overlap.txt").read_text()
     assert "vqa minival" in text and "seen by the detector alone" in text and "disjoint" in text
     assert "in part learnt from" in text and "100.0 %)  learnt from" in text
+
+
+def test_a_drawn_minival_is_clean_of_what_is_pretrained_here_alone(tree: Any) -> None:
+    draw = {"corpus": "full", "tasks": ["vqa"], "minival": "drawn"}
+    assert load_plan({**draw, "weights": "pretrain"}).leaks("vqa", "minival") == []
+    assert "pretraining read these" in load_plan(draw).leaks("vqa", "minival")[0]
+    questions = tree.raw / DRAWN_FROM
+    assert draw_minival(questions, 2) == draw_minival(questions, 2) and len(draw_minival(questions, 2)) == 2
+    assert set(draw_minival(questions, 1)) < set(draw_minival(questions, 2)) < {11, 12, 13}
+    with pytest.raises(DataError, match="asks about 3 images, of which 3 cannot be drawn"):
+        draw_minival(questions, 3)
 
 
 def test_a_result_on_photographs_that_were_learnt_from_is_refused(tree: Any) -> None:
