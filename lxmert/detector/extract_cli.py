@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from lxmert.state import JobState
 
 log = logging.getLogger(__name__)
 
+BAD_IMAGES = "LXMERT_BAD_IMAGES"  # how the graph says --bad-images, which is no parameter of its jobs
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `extract`."""
@@ -50,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="regions: exactly these boxes, in their order; proposals: scored and selected by the profile",
     )  # fmt: skip
     parser.add_argument(
-        "--bad-images", choices=("quarantine", "stop"),
+        "--bad-images", choices=("quarantine", "stop"), default=os.environ.get(BAD_IMAGES) or None,
         help="list them in the store, or stop once all others are done; the profile's unless given",
     )  # fmt: skip
     parser.add_argument(

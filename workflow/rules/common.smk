@@ -38,15 +38,15 @@ CORPUS = PLAN.corpus_name
 RAW = f"data/{CORPUS}/raw"
 RECEIPTS = f"data/{CORPUS}/assets"
 WEIGHTS = f"weights/{CORPUS}/published"
-# No parameter of a job either: it changes no features, and whoever changes it should not extract again.
-BAD_IMAGES = PLAN.bad_images
 PUBLISHED_FEATURES = PLAN.branches["features"] == "download"
 
 # Jobs run this checkout's package, also under --directory and in an environment of their own. How files are
-# fetched and where scalars go are no parameters of a job: another mirror or folder makes nothing run again.
+# fetched, where scalars go and what becomes of bad images (which changes no features) are no parameters of a job:
+# other ones make nothing run again.
 EXPORTED = {
     "PYTHONPATH": str(workflow.basedir),
     "LXMERT_ASSETS": json.dumps(PLAN.config["assets"]),
+    "LXMERT_BAD_IMAGES": PLAN.bad_images,
     "LXMERT_TENSORBOARD": PLAN.config["tensorboard"] or "",
 }
 SETTINGS = " ".join(f"{name}={shlex.quote(text)}" for name, text in EXPORTED.items())

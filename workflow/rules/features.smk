@@ -46,7 +46,7 @@ rule extract:
     shell:
         "python -m lxmert --gpus {resources.gpu} --threads {threads}"
         " --workers {resources.loader_workers} extract --spec {params.spec:q} {params.numerics}"
-        " --weights {input.weights} --listing {input.listing} --shard {params.shard} --bad-images {BAD_IMAGES}"
+        " --weights {input.weights} --listing {input.listing} --shard {params.shard}"
         " --backend {params.backend} --state {params.state} --out {output} 2> {log}"
 
 
