@@ -107,7 +107,7 @@ def export_store(store: RegionStore, writer: Writer, cut: Cut | None = None, by_
     with writer:
         for position in track(order, len(order), "images", label="export"):
             regions = store.regions_at(position)
-            read_bytes += regions.features.nbytes
+            read_bytes += sum(getattr(value, "nbytes", 0) for value in vars(regions).values())
             try:
                 if cut is not None:
                     regions = regions.take(cut.rows(regions.selection_scores, proposals))
