@@ -61,6 +61,11 @@ class DownloadPlan:
         self.disk_bytes = sum(asset.unpacked_bytes for asset in coming) + beside
 
     @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to fetch or to bring."""
+        return not any(self.groups[name] for name in ("fetch", "by_hand", "accept"))
+
+    @property
     def is_enough(self) -> bool:
         """Whether the disk has room for it."""
         return self.disk_bytes <= self.free_bytes

@@ -149,6 +149,17 @@ def test_a_leaky_score_says_why(snakemake, tmp_path):
     assert "gqa valid: no score on unseen questions: gqa is fine-tuned on valid itself" in outcome.errors
 
 
+def test_what_is_to_be_fetched_is_said_before_a_long_job(snakemake, writer, tmp_path, overlay):
+    settings = overlay("{corpus: full, tasks: [gqa]}")
+    arguments = ["--cores", "1", "--configfile", settings, "--", "data/full/vocab.txt"]
+    outcome = snakemake(tmp_path, *arguments, path=writer)
+    assert outcome.status == 0, outcome.text
+    plan, _, rest = outcome.errors.partition("to fetch: ")
+    assert "corpus full with features: download, weights: download" in plan and "rule fetch" not in plan
+    assert rest.startswith("32.3 GB in 8 files") and "disk needed: " in rest and "rule fetch" in rest
+    assert "to fetch: " not in snakemake(tmp_path, "--dry-run", *arguments[2:]).errors
+
+
 def test_shards_can_be_set(snakemake, tmp_path):
     outcome = snakemake(
         tmp_path, "--dry-run", "--set-scatter", "shard=5", "--", "features/sample/vg_gqa.lmdb"

@@ -110,18 +110,22 @@ ANNOUNCED: list[str] = []
 WARNED: list[tuple[str, str]] = []
 
 
-def announced_downloads(wildcards: Wildcards) -> list[str]:
-    """Everything that comes from elsewhere; says on stderr, once, what fetching it would be.
-
-    Called where `download` is asked for, also in a dry run, and nowhere else.
-    """
+def announce_downloads(although_complete: bool) -> None:
+    """Says on stderr, once, what fetching everything would be, and how much of it is there."""
     assets = needed_assets(PLAN, load_catalogue())
-    if assets and workflow.is_main_process and not ANNOUNCED:
-        settings = read_settings(PLAN.config["assets"], "config.yaml", os.environ)
-        found = plan_download(assets, Places(Path.cwd(), CORPUS), settings)
+    if not assets or ANNOUNCED or not workflow.is_main_process:
+        return
+    settings = read_settings(PLAN.config["assets"], "config.yaml", os.environ)
+    found = plan_download(assets, Places(Path.cwd(), CORPUS), settings)
+    if although_complete or not found.is_complete:
         chosen = ", ".join(f"{name}: {value}" for name, value in PLAN.branches.items())
         ANNOUNCED.append(found.text(f"corpus {CORPUS} with {chosen}"))
         print(*ANNOUNCED, file=sys.stderr)
+
+
+def announced_downloads(wildcards: Wildcards) -> list[str]:
+    """Everything that comes from elsewhere; where `download` is asked for, a dry run says what it would be."""
+    announce_downloads(although_complete=True)
     return downloads()
 
 
