@@ -186,13 +186,15 @@ def evaluate(
     attributes: tuple[str, ...],
     workers: int = 0,
     examples: int = 0,
+    through_text: bool = False,
 ) -> Evaluation:
     """Runs the detector over annotated images.
 
     Objects: class-specific boxes in original pixels, clipped, suppression 0.3, the 400 best of an
     image. Attributes, published form: true boxes are given, each box scores each attribute, the
     400 best of an image count. `attribute_accuracy`: of detections that hit a true box which has
-    attributes, the share whose likeliest attribute is one of them.
+    attributes, the share whose likeliest attribute is one of them. With `through_text` detections
+    count as the reference's result files hold them (`as_written`), as in its published figures.
     """
     object_table, attribute_table = PrecisionTable(len(objects)), PrecisionTable(len(attributes))
     asked = right = 0
@@ -202,14 +204,15 @@ def evaluate(
         height, width = image.shape[:2]
         true_boxes, true_classes, true_attributes = rows.clipped(index, height, width)
         found, attribute_scores, given = _run(model, image, true_boxes)
-        hits = object_table.add(found.boxes, found.classes, found.scores, true_boxes, true_classes - 1)
+        boxes, scores = as_written(found.boxes, found.scores) if through_text else (found.boxes, found.scores)
+        hits = object_table.add(boxes, found.classes, scores, true_boxes, true_classes - 1)
         best_attributes = attribute_scores.argmax(1)
         hit = np.flatnonzero(hits >= 0)
         hit = hit[true_attributes[hits[hit]].any(1)]
         answers = best_attributes[found.regions[hit]] + 1
         right += int((true_attributes[hits[hit]] == answers[:, None]).any(1).sum())
         asked += len(hit)
-        _add_attributes(attribute_table, given, true_boxes, true_attributes)
+        _add_attributes(attribute_table, given, true_boxes, true_attributes, through_text)
         if index < examples:
             shown.append(
                 {"file": rows.files[index], "found": found, "attributes": attribute_scores[found.regions]}
@@ -243,10 +246,27 @@ def _run(model: Detector, image: np.ndarray, true_boxes: np.ndarray) -> tuple[Fo
     return found, attribute_scores[:count], attribute_scores[count:]
 
 
+def as_written(boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes and scores as the reference's result files hold them and its scorer reads them.
+
+    Scores have three decimals and corners one, and corners count from 1 where those of the true boxes count
+    from 0: a pixel of difference that the published figures contain.
+
+    Source: bottom-up-attention's `vg.py` (`_write_voc_results_file`) and `vg_eval.py`.
+    """
+    return (
+        (np.round(boxes.astype(np.float64) + 1, 1)).astype(np.float32),
+        np.round(scores.astype(np.float64), 3).astype(np.float32),
+    )
+
+
 def _add_attributes(
-    table: PrecisionTable, scores: np.ndarray, boxes: np.ndarray, attributes: np.ndarray
+    table: PrecisionTable, scores: np.ndarray, boxes: np.ndarray, attributes: np.ndarray, through_text: bool
 ) -> None:
     row, slot = np.nonzero(attributes)
     best = np.argsort(-scores.ravel(), kind="stable")[:BEST_PER_IMAGE]
     region, attribute = np.divmod(best, scores.shape[1])
-    table.add(boxes[region], attribute, scores.ravel()[best], boxes[row], attributes[row, slot] - 1)
+    found, ranks = boxes[region], scores.ravel()[best]
+    if through_text:
+        found, ranks = as_written(found, ranks)
+    table.add(found, attribute, ranks, boxes[row], attributes[row, slot] - 1)

@@ -28,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--listing", type=Path, required=True, help="image listing of Visual Genome")
     parser.add_argument("--split", default="val", choices=["train", "val", "test"])
+    parser.add_argument(
+        "--through-text", action="store_true",
+        help="round detections and count their pixels from 1, as the published figures do",
+    )  # fmt: skip
     parser.add_argument("--out-metrics", type=Path, required=True)
     parser.add_argument("--out-panels", type=Path, help="folder for pictures with boxes and labels")
 
@@ -45,13 +49,17 @@ def run(args: argparse.Namespace) -> None:
     rows = load_rows(args.raw, args.split, args.listing, objects, attributes)
     model.to(device).fold_norms()
     panels = PANELS if args.out_panels else 0
-    result = evaluate(model, rows, objects.names, attributes.names, args.workers, panels)
+    result = evaluate(
+        model, rows, objects.names, attributes.names, args.workers, panels, args.through_text
+    )  # fmt: skip
     if args.out_panels:
         make_folder(args.out_panels)
         for number, example in enumerate(result.examples):
             with atomic_path(args.out_panels / f"{args.split}_{number}.png") as path:
                 draw_panel(example, objects.names, attributes.names).save(path, "PNG")
-    atomic_write_json(args.out_metrics, {"split": args.split, **result.metrics})
+    atomic_write_json(
+        args.out_metrics, {"split": args.split, "through_text": args.through_text, **result.metrics}
+    )
     log.info(
         "%s: mAP@0.5 %.1f %%, weighted %.1f %%; attributes %.1f %%, weighted %.1f %%, accuracy %.1f %%",
         args.split,

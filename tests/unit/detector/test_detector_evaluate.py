@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.ops import nms
 
-from lxmert.detector.evaluate import PrecisionTable, average_precision, best_detections
+from lxmert.detector.evaluate import PrecisionTable, as_written, average_precision, best_detections
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,13 @@ def test_best_detections_equal_suppressing_every_class_in_full():
 
 def test_no_proposals_give_no_detections():
     assert len(best_detections(torch.zeros(0, 3, 4), torch.zeros(0, 3)).scores) == 0
+
+
+def test_detections_as_the_reference_writes_them():
+    boxes, scores = as_written(np.float32([[0, 0.04, 9.96, 4]]), np.float32([0.12349]))
+    np.testing.assert_array_equal(boxes, np.float32([[1, 1, 11, 5]]))
+    np.testing.assert_array_equal(scores, np.float32([0.123]))
+    table, box = PrecisionTable(1), [3, 0, 9, 7]  # a pixel decides: 56 of 100, then 48 of 108
+    assert add(table, [box], [0], [1.0], [[0, 0, 9, 9]], [0]).tolist() == [0]
+    moved, _ = as_written(np.float32([box]), np.float32([1.0]))
+    assert add(table, moved, [0], [1.0], [[0, 0, 9, 9]], [0]).tolist() == [-1]

@@ -329,6 +329,9 @@ def test_evaluation_writes_metrics_and_pictures(tmp_path, scenes, trained):
     assert metrics["attribute_accuracy_boxes"] == again["attribute_accuracy_boxes"]
     assert len(list((tmp_path / "panels").glob("*.png"))) == 2
     assert Image.open(tmp_path / "panels" / "val_0.png").size[0] >= 480
+    assert run(*arguments[:-2], "--through-text") == 0
+    written = json.loads((tmp_path / "m.json").read_text())
+    assert written["through_text"] and not metrics["through_text"]
 
 
 def test_other_vocabularies_are_refused(tmp_path, trained, capsys):
