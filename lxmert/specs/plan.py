@@ -167,6 +167,7 @@ class Plan(Resolved):
     def published_assets(self) -> list[str]:
         """Assets with weights that this plan takes instead of training."""
         weights = [self.published_weights_of(name) for name in self.runs]
+        weights += [self.bert_weights(name) for name in self.pretrainings]
         extracts = self.branches["features"] != DOWNLOAD and self.used_image_sets()
         detector = [self.published_detector()] if extracts else []
         return list(dict.fromkeys(name for name in [*weights, *detector] if name))

@@ -105,6 +105,7 @@ class Resolved:
             self._check_published_weights(list(needed))
         elif self.branches["weights"] != GIVEN:
             self.pretrainings = {run_name(system, PRETRAIN): self._pretraining(system) for system in needed}
+        self._check_starts()
         self._check_shared_examples()
         self._stop_on_mistakes()
 
@@ -213,6 +214,22 @@ class Resolved:
         if self.branches["detector"] != DOWNLOAD or not known:
             return None
         return self._assets.get("detector", str(known[0]))
+
+    def bert_weights(self, pretraining: str) -> str | None:
+        """The asset with BERT's weights that a pretraining begins with, None where it begins with none."""
+        run = self.pretrainings[pretraining]
+        known = self.corpus["published"]["systems"].get(run.system, {})
+        return known.get("bert") if run.recipe.get("init") == "bert" else None
+
+    def _check_starts(self) -> None:
+        """BERT's weights need BERT's vocabulary, which a drawn corpus has not."""
+        for name, run in self.pretrainings.items():
+            if run.recipe.get("init") == "bert" and self.bert_weights(name) is None:
+                self._complain(
+                    f"overrides/{run.system}/{PRETRAIN}/init",
+                    f"corpus {self.corpus_name} has a vocabulary of its own, to which BERT's weights do not"
+                    " fit. Set init: scratch, or corpus: full.",
+                )
 
     def _check_published_weights(self, systems: list[str]) -> None:
         known = self.corpus["published"]["systems"]

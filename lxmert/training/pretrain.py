@@ -11,12 +11,15 @@ from typing import Any
 
 import torch
 
+from lxmert.convert.bert import start_from_bert
 from lxmert.data.answers import read_answer_table
 from lxmert.data.batching import PretrainBatches
 from lxmert.data.regions import RegionSource
 from lxmert.data.wordpiece import read_vocabulary
+from lxmert.errors import SpecError
 from lxmert.files import fingerprint
 from lxmert.models.pretraining import PretrainingModel
+from lxmert.specs.documents import PACKAGE
 from lxmert.state import JobState
 from lxmert.training.building import build_pretraining_model, describe_model
 from lxmert.training.engine import resumable
@@ -37,6 +40,7 @@ class PretrainInputs:
         valid: columns file of its held-out part.
         answers: the joint answer table.
         vocabulary: vocab.txt.
+        init: weights to begin with, where the recipe's `init` is not `scratch`.
     """
 
     features: Sequence[Path]
@@ -44,10 +48,12 @@ class PretrainInputs:
     valid: Path
     answers: Path
     vocabulary: Path
+    init: Path | None = None
 
     def fingerprints(self) -> dict[str, Any]:
         """Size and checksum of everything the result depends on."""
         paths = [*self.features, self.train, self.valid, self.answers, self.vocabulary]
+        paths += [] if self.init is None else [self.init]
         return {str(path): fingerprint(path) for path in paths}
 
 
@@ -84,7 +90,9 @@ def pretrain(
     regions = RegionSource(inputs.features, recipe.get("cut"))
     table = read_answer_table(inputs.answers)
     vocabulary = read_vocabulary(inputs.vocabulary)
-    model = build_pretraining_model(spec, len(vocabulary), regions, len(table)).to(device)
+    model = build_pretraining_model(spec, len(vocabulary), regions, len(table))
+    _begin(model, spec, inputs.init)
+    model.to(device)
     batches = PretrainBatches(inputs.train, regions, recipe, vocabulary, seed)
     # One fixed draw of masks and mismatches for the held-out part, so that epochs compare.
     held_out_recipe = {**recipe, "global_batch": recipe["evaluate_batch"]}
@@ -108,6 +116,16 @@ def pretrain(
     log.info("%d training sentences, %d steps", len(batches.columns), trainer.total_steps)
     trainer.run()
     return trainer, describe_model(spec, len(vocabulary), regions, len(table))
+
+
+def _begin(model: PretrainingModel, spec: dict[str, Any], init: Path | None) -> None:
+    """Puts the weights in place that the recipe's `init` names."""
+    wanted = spec["recipe"].get("init", "scratch")
+    if (init is None) != (wanted == "scratch"):
+        given = "no --init weights were given" if init is None else f"--init {init} was given"
+        raise SpecError(f'recipe/init is "{wanted}", but {given}. Change one of them.')
+    if init is not None:
+        start_from_bert(model, init, PACKAGE / "systems" / spec["system"]["system"])
 
 
 @torch.inference_mode()

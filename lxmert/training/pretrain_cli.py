@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--valid", required=True, type=Path, help="examples of its held-out part")
     parser.add_argument("--answers", required=True, type=Path, help="joint answer table")
     parser.add_argument("--vocabulary", required=True, type=Path, help="vocab.txt")
+    parser.add_argument("--init", type=Path, help="BERT's weights, where the recipe says init: bert")
     parser.add_argument("--state", required=True, type=Path, help="folder for unfinished work")
     parser.add_argument("--out-weights", required=True, type=Path, help="last weights, as published runs use")
     parser.add_argument("--out-metrics", required=True, type=Path, help="losses and seconds, as JSON")
@@ -44,7 +45,9 @@ def _train(args: argparse.Namespace, device: torch.device, ranks: Ranks) -> None
     from lxmert.training.pretrain import PretrainInputs, pretrain
 
     spec = read_job_spec(args.spec, needs=NEEDS)
-    inputs = PretrainInputs(args.features, args.train, args.valid, args.answers, args.vocabulary)
+    inputs = PretrainInputs(
+        args.features, args.train, args.valid, args.answers, args.vocabulary, args.init
+    )
     tensorboard = args.tensorboard and args.tensorboard / spec["run"]
     trainer, meta = pretrain(spec, inputs, args.state, device, args.workers, ranks, tensorboard)
     if not ranks.first:

@@ -284,6 +284,18 @@ def pretraining_stores(wildcards: Wildcards) -> list[str]:
     return [store(name) for name in PLAN.training_image_sets("pretrain")]
 
 
+def pretraining_init(wildcards: Wildcards) -> list[str]:
+    """What tells that the weights are there which pretraining begins with, if its recipe names some."""
+    asset = PLAN.bert_weights(wildcards.pretraining)
+    return published_weights(asset) if asset else []
+
+
+def pretraining_init_option(wildcards: Wildcards, input: InputFiles) -> str:
+    """The option that names them."""
+    asset = PLAN.bert_weights(wildcards.pretraining)
+    return f"--init {published_file(asset)}" if asset else ""
+
+
 def finetuning_stores(wildcards: Wildcards) -> list[str]:
     """Region stores that a run trains and selects on."""
     return [

@@ -12,6 +12,7 @@ rule pretrain_system:
         features=pretraining_stores,
         examples=f"examples/{CORPUS}/pretrain",
         vocabulary=f"data/{CORPUS}/vocab.txt",
+        init=pretraining_init,
     output:
         weights=ensure("results/{pretraining}/weights.safetensors", non_empty=True),
         metrics="results/{pretraining}/metrics.json",
@@ -32,6 +33,7 @@ rule pretrain_system:
         runtime="10d",
     params:
         spec=lambda wildcards: PLAN.pretrain_spec(wildcards.pretraining),
+        init=pretraining_init_option,
         state="state/{pretraining}",
     shell:
         "python -m lxmert --gpus {resources.gpu} --threads {threads}"
@@ -39,6 +41,6 @@ rule pretrain_system:
         " --spec {params.spec:q}"
         " --features {input.features} --train {input.examples}/train.safetensors"
         " --valid {input.examples}/valid.safetensors --answers {input.examples}/answers.json"
-        " --vocabulary {input.vocabulary} --state {params.state}"
+        " --vocabulary {input.vocabulary} {params.init} --state {params.state}"
         " --out-weights {output.weights} --out-metrics {output.metrics} --out-history {output.history}"
         " 2> {log}"
