@@ -82,7 +82,7 @@ def _check_kind(given: Mapping[str, Stored], expected: Mapping[str, Stored], ope
     words = "bert.embeddings.word_embeddings.weight"
     if any(name.startswith(("bert.encoder.x_layers.", "bert.encoder.visn_fc.")) for name in given):
         raise WeightsError(
-            f"{opened.path}: these are weights of LXMERT, not of BERT. Give them to a fine-tuning run as --init."
+            f"{opened.path}: these are weights of LXMERT, not of BERT. Give them to a fine-tuning run."
         )
     if words not in given or len(given[words].shape) != 2:
         raise WeightsError(

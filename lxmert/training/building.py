@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
+from lxmert.data.answers import AnswerMatch
 from lxmert.data.regions import RegionSource
 from lxmert.data.sampling import derive_seed
 from lxmert.errors import SpecError
@@ -77,38 +79,50 @@ def build_pretraining_model(
     return model
 
 
+_ANSWER_HEAD = "objectives.qa.head."
+# Why a task's model does not take these as they are.
+_NOT_TAKEN = {
+    _ANSWER_HEAD: "rows are chosen by answer, where the task has answers of its own",
+    "objectives.": "heads of pretraining",
+    "head.": "a task's head keeps its random values",
+}
+
+
 def start_from_pretrained(
-    model: TaskModel, tensors: dict[str, torch.Tensor], rows: np.ndarray | None, source: str
-) -> None:
-    """Puts pretrained weights into a task model.
+    model: TaskModel, tensors: Mapping[str, torch.Tensor], match: AnswerMatch | None, source: str
+) -> AnswerMatch | None:
+    """Puts pretrained weights into a task model, and says what became of every tensor.
 
     Args:
         model: to be filled.
-        tensors: a pretraining model's weights.
-        rows: row of the pretrained answer head for each answer, -1 for none; None keeps the head.
+        tensors: a pretraining model's weights; heads of other tasks are left out.
+        match: row of the pretrained answer head for each answer; None keeps the head.
         source: where the weights are from, for messages.
+
+    Returns:
+        The match, if the head took its rows.
 
     Raises:
         WeightsError: a tensor of the encoder is missing or has another shape.
     """
-    encoder = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
-    load_tensors(
-        model.encoder, {name.removeprefix("encoder."): value for name, value in encoder.items()}, source
-    )
+    given = {name: value for name, value in tensors.items() if not name.startswith("head.")}
+    report = load_tensors(model, given, source, _NOT_TAKEN)
+    log.info("%s: %s", source, report)
+    for why, count in Counter(report.reasons.values()).items():
+        log.info("left out: %d tensors: %s", count, why)
     head = {
         name.removeprefix(_ANSWER_HEAD): value
         for name, value in tensors.items()
         if name.startswith(_ANSWER_HEAD)
     }
-    if rows is None or not head or type(model.head) is not ClassificationHead:
-        log.info("task head starts from random values")
-        return
+    if match is None or not head or type(model.head) is not ClassificationHead:
+        log.info("answer head: starts from random values")
+        return None
     pretrained = ClassificationHead(model.head.inner.in_features, len(head["outer.bias"]))
     load_tensors(pretrained, head, source)
-    warm_start_answers(model.head, pretrained, rows.tolist())
-
-
-_ANSWER_HEAD = "objectives.qa.head."
+    warm_start_answers(model.head, pretrained, match.rows.tolist())
+    log.info("answer head: %s", match)
+    return match
 
 
 def describe_model(

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lxmert.data.answers import match_answers, read_answer_table, read_answers
+from lxmert.data.answers import AnswerMatch, match_labels, read_answer_table, read_answers
 from lxmert.data.batching import Examples, FinetuneBatches
 from lxmert.data.regions import RegionSource
 from lxmert.data.wordpiece import read_vocabulary
@@ -98,8 +98,7 @@ def finetune(
     vocabulary = read_vocabulary(inputs.vocabulary)
 
     model = build_task_model(spec, len(vocabulary), regions.feature_width, len(answers))
-    if spec["init"] == "pretrained":
-        _start(model, inputs, answers, regions)
+    match = _start(model, inputs, answers, regions) if spec["init"] == "pretrained" else None
     model.to(device)
     loss = task_loss(recipe["loss"]["name"])
     batches = FinetuneBatches(train, len(answers), recipe["global_batch"], seed)
@@ -130,7 +129,12 @@ def finetune(
         trainer.total_steps,
     )
     trainer.run()
-    return trainer, describe_model(spec, len(vocabulary), regions, len(answers))
+    described = describe_model(spec, len(vocabulary), regions, len(answers))
+    return trainer, {
+        **described,
+        "answers": answers,
+        "answer_rows": None if match is None else match.record(),
+    }
 
 
 def _tripwire(spec: dict[str, Any]) -> Tripwire | None:
@@ -139,7 +143,9 @@ def _tripwire(spec: dict[str, Any]) -> Tripwire | None:
     return Tripwire.of(spec["recipe"].get("tripwire")) if armed else None
 
 
-def _start(model: TaskModel, inputs: FinetuneInputs, answers: list[str], regions: RegionSource) -> None:
+def _start(
+    model: TaskModel, inputs: FinetuneInputs, answers: list[str], regions: RegionSource
+) -> AnswerMatch | None:
     """Pretrained encoder, and the answer head's rows chosen by answer string."""
     if inputs.init is None:
         raise SpecError(
@@ -154,7 +160,7 @@ def _start(model: TaskModel, inputs: FinetuneInputs, answers: list[str], regions
             profile["name"],
             regions.profile["name"],
         )
-    rows = None
+    match = None
     if inputs.pretrain_answers is not None and meta["model"].get("answers"):
         table = read_answer_table(inputs.pretrain_answers)
         if len(table) != meta["model"]["answers"]:
@@ -163,6 +169,5 @@ def _start(model: TaskModel, inputs: FinetuneInputs, answers: list[str], regions
                 f" {inputs.pretrain_answers} has {len(table)}."
                 " Give the table those weights were trained with."
             )
-        rows = match_answers(answers, table)
-        log.info("answer head: %d of %d answers start from pretrained rows", (rows >= 0).sum(), len(rows))
-    start_from_pretrained(model, tensors, rows, str(inputs.init))
+        match = match_labels(answers, table)
+    return start_from_pretrained(model, tensors, match, str(inputs.init))

@@ -69,6 +69,7 @@ def _train(args: argparse.Namespace, device: torch.device, ranks: Ranks) -> None
             "steps": trainer.total_steps,
             "evaluations": trainer.evaluations,
             "seconds": trainer.seconds(),
+            "answer_rows": meta["answer_rows"],
         },
     )
     trainer.job.state.clear()

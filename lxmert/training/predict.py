@@ -17,7 +17,7 @@ from lxmert.data.regions import RegionSource
 from lxmert.errors import Interrupted, WeightsError
 from lxmert.files import fingerprint
 from lxmert.models.heads import TaskModel
-from lxmert.models.weights import load_tensors, read_weights
+from lxmert.models.weights import load_tensors, read_metadata, read_weights
 from lxmert.progress import Progress
 from lxmert.state import JobState, StopSignal
 from lxmert.training.building import build_task_model
@@ -51,7 +51,7 @@ def predict(
         {"spec": spec, "split": split, "inputs": {str(path): fingerprint(path) for path in inputs}},
     )
     regions = RegionSource(features, spec["recipe"].get("cut"))
-    answers = read_answers(answers_file)
+    answers = answers_of(weights, examples_folder)
     examples = Examples([columns], regions if spec["vision"] else None, regions.feature_width)
     model = load_task_model(spec, weights, len(answers), regions, device)
 
@@ -80,23 +80,41 @@ def predict(
     return predicted, state
 
 
+def answers_of(weights: Path, examples_folder: Path) -> list[str]:
+    """What the rows of a run's answer head mean: its own list where the weights carry one.
+
+    Raises:
+        WeightsError: they carry none, and the examples have another number of answers.
+    """
+    meta = read_metadata(weights)
+    listed = read_answers(examples_folder / "answers.json")
+    own, count = meta.get("answers"), meta.get("model", {}).get("answers")
+    if isinstance(own, list):
+        if own != listed:
+            strange = len(set(own) - set(listed))
+            log.info(
+                "answers by the weights' own list of %d, %d of them not in the examples'", len(own), strange
+            )
+        return own
+    if count != len(listed):
+        raise WeightsError(
+            f"{weights}: has {count} answers, but answers.json lists {len(listed)}."
+            " Predict with the examples this run was trained on, or give the list: lxmert convert --answers."
+        )
+    return listed
+
+
 def load_task_model(
     spec: dict[str, Any], weights: Path, answers: int, regions: RegionSource, device: torch.device
 ) -> TaskModel:
     """A run's model with its weights, ready to answer.
 
     Raises:
-        WeightsError: the weights were trained for another number of answers or on features of another
-            width or profile, or do not fit.
+        WeightsError: the weights were trained on features of another width or profile, or do not fit.
     """
     tensors, meta = read_weights(weights)
     described = meta["model"]
     _check_features(described, regions, weights)
-    if described["answers"] != answers:
-        raise WeightsError(
-            f"{weights}: has {described['answers']} answers, but answers.json lists {answers}."
-            " Predict with the examples this run was trained on."
-        )
     model = build_task_model(spec, described["vocabulary"], described["feature_width"], answers)
     load_tensors(model, tensors, str(weights))
     return model.to(device).eval()

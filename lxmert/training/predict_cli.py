@@ -36,11 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Predicts and writes."""
-    from lxmert.data.answers import read_answers
     from lxmert.data.columns import Columns
     from lxmert.devices import pick_device
     from lxmert.tasks.submission import write_submission
-    from lxmert.training.predict import predict
+    from lxmert.training.predict import answers_of, predict
 
     spec = read_job_spec(args.spec, needs=NEEDS)
     device = pick_device(args.gpus, args.threads)
@@ -50,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     write_submission(
         spec["task"],
         Columns(args.examples / f"{args.split}.safetensors"),
-        read_answers(args.examples / "answers.json"),
+        answers_of(args.weights, args.examples),
         predicted,
         args.out,
         {"run": spec["run"], "weights_sha256": sha256_file(args.weights), "subset": spec.get("subset")},

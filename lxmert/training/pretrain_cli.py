@@ -45,9 +45,7 @@ def _train(args: argparse.Namespace, device: torch.device, ranks: Ranks) -> None
     from lxmert.training.pretrain import PretrainInputs, pretrain
 
     spec = read_job_spec(args.spec, needs=NEEDS)
-    inputs = PretrainInputs(
-        args.features, args.train, args.valid, args.answers, args.vocabulary, args.init
-    )
+    inputs = PretrainInputs(args.features, args.train, args.valid, args.answers, args.vocabulary, args.init)
     tensorboard = args.tensorboard and args.tensorboard / spec["run"]
     trainer, meta = pretrain(spec, inputs, args.state, device, args.workers, ranks, tensorboard)
     if not ranks.first:

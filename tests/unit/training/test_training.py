@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -19,14 +20,15 @@ from lxmert.data.batching import Examples, FinetuneBatches, PretrainBatches
 from lxmert.data.regions import RegionSource
 from lxmert.data.wordpiece import read_vocabulary
 from lxmert.errors import DataError, Interrupted, LxmertError, SpecError, WeightsError
-from lxmert.models.weights import model_tensors, read_weights, save_weights
+from lxmert.models.weights import KeyMap, from_ours, model_tensors, read_weights, save_weights
+from lxmert.specs.documents import PACKAGE, read_yaml
 from lxmert.training import loop
 from lxmert.training import predict as predict_module
 from lxmert.training import pretrain as pretrain_module
 from lxmert.training.finetune import FinetuneInputs, finetune
 from lxmert.training.inference import chunk_logits
 from lxmert.training.loop import Trainer
-from lxmert.training.predict import predict
+from lxmert.training.predict import answers_of, predict
 from lxmert.training.pretrain import PretrainInputs, pretrain
 from lxmert.training.stream import stream
 from lxmert.types import Batch
@@ -220,6 +222,65 @@ def test_pretrained_weights_start_the_encoder_and_the_answers(tiny: TinyTask, tm
     # Answers a, b, c against the table a, b, d: rows of a and b are copied, c starts at 0.
     assert torch.equal(fresh["head.outer.weight"][:2], pretrained["objectives.qa.head.outer.weight"][:2])
     assert not fresh["head.outer.weight"][2].any()
+
+
+def test_a_run_lists_the_answers_that_start_at_zero(tiny: TinyTask, tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level("INFO")
+    trainer, meta = pretrain(tiny.pretrain_spec(max_steps=1), pretrain_inputs(tiny), tmp_path / "p", CPU, 0)
+    init = tmp_path / "p.safetensors"
+    save_weights(init, weights_of(trainer), meta)
+    spec = tiny.spec(init="pretrained", recipe={"max_steps": 1})
+    _, described = finetune(spec, inputs_of(tiny, init=init), tmp_path / "f", CPU, 0)
+    assert described["answers"] == ["a", "b", "c"]
+    assert described["answer_rows"] == {"pretrained": 2, "zeroed": ["c"]}
+    assert 'answer head: 2 of 3 answers begin with pretrained rows, 1 at zero: "c"' in caplog.text
+    assert "matched, 0 missing, 0 unexpected, 0 of another shape" in caplog.text
+    assert "tensors: heads of pretraining" in caplog.text
+
+
+def test_answers_mean_what_they_meant_in_training(tiny: TinyTask, tmp_path: Path) -> None:
+    """Published weights number their answers in an order that no rebuilt list has."""
+    trainer, meta = finetune(tiny.spec(recipe={"max_steps": 20}), inputs_of(tiny), tmp_path / "state", CPU, 0)
+    weights, folder = tmp_path / "w.safetensors", tmp_path / "single"
+    save_weights(weights, weights_of(trainer), meta)
+    arguments = (tiny.spec(), tiny.features, tiny.folder / "single", "hidden", weights)
+    expected, _ = predict(*arguments, tmp_path / "one", CPU)
+    shutil.copytree(tiny.folder / "single", folder)
+    (folder / "answers.json").write_text(json.dumps(["d", "c", "b", "a"]))
+    found, _ = predict(*arguments[:2], folder, *arguments[3:], tmp_path / "two", CPU)
+    names = answers_of(weights, folder)
+    assert names == ["a", "b", "c"] and np.array_equal(expected, found)
+    save_weights(weights, weights_of(trainer), {key: meta[key] for key in ("spec", "model")})
+    with pytest.raises(WeightsError, match="has 3 answers, but answers.json lists 4"):
+        predict(*arguments[:2], folder, *arguments[3:], tmp_path / "three", CPU)
+
+
+def test_pretraining_begins_with_bert(tiny: TinyTask, tmp_path: Path) -> None:
+    """One word of the recipe and one file; at rate 0 the language side stays BERT's."""
+    donor, _ = pretrain(tiny.pretrain_spec(max_steps=3), pretrain_inputs(tiny), tmp_path / "d", CPU, 0)
+    keys = KeyMap(read_yaml(PACKAGE / "systems" / "lxmert" / "keys.yaml"))
+    named = from_ours(weights_of(donor), keys, "reference_pretraining")
+    bert = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
+        for name, value in named.items()
+        if name.startswith(("bert.embeddings.", "bert.encoder.layer.", "bert.pooler.", "cls."))
+    }
+    torch.save(bert, tmp_path / "bert.bin")
+    inputs = replace(pretrain_inputs(tiny), init=tmp_path / "bert.bin")
+    rate = {"name": "bert_adam", "lr": 0.0}
+    spec = tiny.pretrain_spec(max_steps=2, init="bert", optimizer=rate)
+    started, _ = pretrain(spec, inputs, tmp_path / "p", CPU, 0)
+    scratch = tiny.pretrain_spec(max_steps=2, optimizer=rate)
+    fresh, _ = pretrain(scratch, pretrain_inputs(tiny), tmp_path / "s", CPU, 0)
+    wanted, random, found = weights_of(donor), weights_of(fresh), weights_of(started)
+    language = ("encoder.embeddings.", "encoder.language", "encoder.pooler.")
+    heads = ("objectives.masked_lm.", "objectives.matching.")
+    for name, value in found.items():
+        assert torch.equal(value, (wanted if name.startswith(language + heads) else random)[name]), name
+    with pytest.raises(SpecError, match='recipe/init is "bert", but no --init weights were given'):
+        pretrain(spec, pretrain_inputs(tiny), tmp_path / "e", CPU, 0)
+    with pytest.raises(SpecError, match='recipe/init is "scratch", but --init .*bert.bin was given'):
+        pretrain(scratch, inputs, tmp_path / "e", CPU, 0)
 
 
 def test_what_does_not_fit_is_one_line(tiny: TinyTask, tmp_path: Path) -> None:
