@@ -75,7 +75,8 @@ class DatabaseName:
             return min(self.fixed, len(conf))
         if self.threshold is None or self.most is None or self.least is None:
             return len(conf)
-        above = int((conf.astype(np.float64) > self.threshold).sum())
+        # NumPy compares a float16 array with a number in float16, in UNITER as here.
+        above = int((conf > np.float16(self.threshold)).sum())
         return min(self.most, max(self.least, above), len(conf))
 
 
