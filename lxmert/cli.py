@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "vg-vocabulary": ("lxmert.detector.vg_vocabulary_cli", "count Visual Genome's names into vocabularies"),
     "train-detector": ("lxmert.detector.train_cli", "train the bottom-up-attention detector"),
     "convert-detector": ("lxmert.detector.convert_cli", "published detector weights into ours, and back"),
+    "doctor": ("lxmert.detector.doctor_cli", "check extraction here against shipped numbers, stage by stage"),
     "evaluate-detector": ("lxmert.detector.evaluate_cli", "average precision of the detector"),
     "describe": ("lxmert.detector.describe_cli", "regions of single images, printed, drawn and kept"),
     "extract": ("lxmert.detector.extract_cli", "region features of one shard of an image set"),

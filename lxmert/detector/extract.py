@@ -190,11 +190,21 @@ class Extractor:
             found.boxes, found.features.float(), found.class_logits.float(), found.attribute_logits.float()
         )
 
+    def scores(self, found: Detections) -> tuple[Tensor, Tensor]:
+        """Probabilities of background and objects [R, objects + 1], and of attributes [R, attributes]."""
+        return torch.softmax(found.class_logits, 1), self._attribute_scores(found.attribute_logits)
+
+    def _attribute_scores(self, logits: Tensor) -> Tensor:
+        if logits.shape[1] == 1:  # weights without attribute layers: attribute 0 with probability 0
+            return torch.zeros_like(logits)
+        if self.profile.attributes == "softmax_all":
+            return torch.softmax(logits, 1)[:, 1:]
+        return torch.softmax(logits[:, 1:], 1)
+
     def _select(self, blob: Blob, boxes_px: np.ndarray, found: Detections, every: bool = False) -> Regions:
         """Regions by the profile's selection, or all of them."""
-        all_scores = torch.softmax(found.class_logits, 1).cpu().numpy()
+        all_scores, attribute_scores = (scores.cpu().numpy() for scores in self.scores(found))
         class_scores = all_scores[:, 1:]
-        attribute_scores = self._attribute_scores(found.attribute_logits).cpu().numpy()
         if self.profile.boxes == "corrected" and not every:
             boxes_px, rows, best = corrected_regions(self.model, blob, found, self.profile.selection)
         else:
@@ -226,13 +236,6 @@ class Extractor:
                 f"image of {blob.width} x {blob.height} px: too small for any proposal; remove it."
             )
         return boxes.new_tensor([[0.0, 0.0, width - 1.0, height - 1.0]])
-
-    def _attribute_scores(self, logits: Tensor) -> Tensor:
-        if logits.shape[1] == 1:  # weights without attribute layers: attribute 0 with probability 0
-            return torch.zeros_like(logits)
-        if self.profile.attributes == "softmax_all":
-            return torch.softmax(logits, 1)[:, 1:]
-        return torch.softmax(logits[:, 1:], 1)
 
 
 def load_extractor(

@@ -32,6 +32,7 @@ def seeded_detector(size: DetectorSize, seed: int = 0) -> Detector:
     head.anchor_deltas.weight.normal_(0, 0.3 * spread, generator=generator)
     predictor = model.roi_heads.box_predictor
     predictor.cls_score.weight.normal_(0, 8 * predictor.cls_score.in_features**-0.5, generator=generator)
+    predictor.cls_score.bias[0] = 6.0  # background is often the likeliest, as in trained networks
     layers = [predictor.bbox_pred]
     if predictor.has_attributes:
         predictor.cls_embedding.weight.normal_(0, 1, generator=generator)
