@@ -14,8 +14,12 @@ Source: LuoweiZhou/VLP, whose names these are.
 from __future__ import annotations
 
 import importlib
+import multiprocessing
+import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -154,19 +158,21 @@ class Hdf5Folder:
 
 
 class Hdf5Writer:
-    """Writes such files, shard after shard, into a folder that appears when all are whole."""
+    """Writes such files, shard after shard, into a folder that appears when all are whole.
+
+    The HDF5 library takes its process with it when the disk is full: it can then neither write nor close its
+    files. So a process of its own writes them.
+    """
 
     ranked = False
 
     def __init__(self, path: Path, options: Options, schema: StoreSchema) -> None:
-        self._h5py = _h5py()
+        _h5py()
         self.path, self._prefix = path, options.prefix if options.prefix is not None else "regions"
         if not self._prefix or "/" in self._prefix:
             raise DataError(f"--prefix {self._prefix!r}: must be the beginning of a file's name.")
         self._with_classes = schema.class_scores > 0
         self._stack = ExitStack()
-        self._parts: dict[str, Any] = {}
-        self._shard: str | None = None
 
     def order(self, ids: list[str]) -> list[int]:
         """Shard after shard, so that one file of features is open at a time."""
@@ -182,42 +188,86 @@ class Hdf5Writer:
         rows = np.concatenate(
             [regions.boxes_px, regions.object_ids[:, None] + 1, regions.object_scores[:, None]], axis=1
         )
-        if _shard(image_id) != self._shard:
-            self._close_shard()
-            self._shard = _shard(image_id)
-            self._parts["feat"] = self._file(f"feat{self._shard}")
-            if self._with_classes:
-                self._parts["cls"] = self._file(f"cls{self._shard}")
-        try:
-            self._boxes.create_dataset(image_id, data=rows.astype(np.float32))
-            self._parts["feat"].create_dataset(image_id, data=regions.features)
-            if self._with_classes:
-                self._parts["cls"].create_dataset(image_id, data=regions.class_scores)
-        except _ERRORS as error:
-            raise DataError(f"{self.path}: cannot be written ({error}); check the disk.") from error
+        arrays = {"bbox": rows.astype(np.float32), f"feat{_shard(image_id)}": np.array(regions.features)}
+        if self._with_classes:
+            arrays[f"cls{_shard(image_id)}"] = np.array(regions.class_scores)
+        self._send((image_id, arrays))
 
-    def _file(self, part: str) -> Any:
+    def _send(self, item: tuple[str, dict[str, NDArray[Any]]] | None) -> None:
         try:
-            # Without times of day equal images give equal files.
-            return self._h5py.File(self._folder / f"{self._prefix}_{part}.h5", "w", track_order=False)
-        except OSError as error:
-            raise explain_os_error(error, self.path) from error
-
-    def _close_shard(self) -> None:
-        for handle in self._parts.values():
-            handle.close()
-        self._parts.clear()
+            self._pipe.send(item)
+        except OSError:  # nobody reads any more
+            self._await_end()
 
     def __enter__(self) -> Hdf5Writer:
-        self._folder = self._stack.enter_context(atomic_folder(self.path))
-        self._boxes = self._file("bbox")
+        folder = self._stack.enter_context(atomic_folder(self.path))
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._stack.callback(self._pipe.close)
+        self._process = context.Process(target=_write, args=(other, folder, self._prefix), daemon=True)
+        self._process.start()
+        other.close()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._close_shard()
-            self._boxes.close()
+            if kind is None:
+                self._send(None)
+                self._await_end()
+        except DataError as failed:
+            self._stack.__exit__(DataError, failed, failed.__traceback__)
+            raise
         finally:
-            self._stack.__exit__(kind, error, trace)
+            self._process.kill()
+            self._process.join()
+        self._stack.__exit__(kind, error, trace)
+
+    def _await_end(self) -> None:
+        """Waits for the writing process's last word.
+
+        Raises:
+            DataError: it could not write.
+        """
+        try:
+            told = self._pipe.recv()
+        except (EOFError, OSError):
+            told = None
+        if told != "":
+            self._process.join()
+            told = told or f"the HDF5 library ended with {self._process.exitcode}"
+            raise DataError(
+                f"{self.path}: cannot be written ({told}); free some space, or raise the file size limit, and"
+                " run the same command again."
+            )
+
+
+def _write(pipe: Connection, folder: Path, prefix: str) -> None:
+    """Writes what comes through the pipe, arrays by the part of the file's name; answers "" or an error."""
+    # What the library says of its troubles is many lines; one goes back through the pipe.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    h5py = _h5py()
+    parts: dict[str, Any] = {}
+    try:
+        while (item := pipe.recv()) is not None:
+            image_id, arrays = item
+            for part in [name for name in parts if name not in arrays]:
+                _close(parts.pop(part))
+            for part, array in arrays.items():
+                if part not in parts:
+                    # Data sets without times of day: equal images give equal files.
+                    parts[part] = h5py.File(folder / f"{prefix}_{part}.h5", "w")
+                parts[part].create_dataset(image_id, data=array)
+        for handle in parts.values():
+            _close(handle)
+    except _ERRORS as error:
+        told = re.search(r"error message = '([^']*)'", str(error))
+        pipe.send(told[1] if told else " ".join(str(error).split())[:200])
+        os._exit(1)  # the library would fail to close what it failed to write
+    pipe.send("")
+
+
+def _close(handle: Any) -> None:
+    handle.flush()
+    handle.close()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import resource
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -154,3 +156,18 @@ def test_hdf5_without_its_package_says_so(tmp_path, capsys, monkeypatch, store):
     monkeypatch.setitem(sys.modules, "h5py", None)
     assert export("vlp-hdf5", store, tmp_path / "x") == 2
     assert "needs the package h5py; install it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["lxmert-tsv", "uniter-npz", "uniter-img-db", "vlp-hdf5"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, store, form):
+    if form == "vlp-hdf5":
+        pytest.importorskip("h5py", reason="h5py is not installed")
+    command = [sys.executable, "-m", "lxmert", "store", "export", "--form", form, "--store", str(store)]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "x" / "y")], capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
+    )  # fmt: skip
+    lines = [line for line in done.stderr.splitlines() if " INFO " not in line]
+    assert done.returncode == 2 and len(lines) == 1, done.stderr
+    assert re.search(r"x/y.*(file size limit|no space left).* again\.$", lines[0]), lines[0]
+    assert not [path for path in (tmp_path / "x").rglob("*") if path.is_file()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import random
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -215,6 +216,39 @@ def test_killed_extraction_goes_on_and_equals_an_unbroken_one(tmp_path, scenes, 
     assert run(*arguments) == 0
     assert digest(tmp_path / "1-1.lmdb") == unbroken
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1-1.lmdb", "many.json"]
+
+
+@pytest.mark.slow
+def test_extraction_killed_at_twenty_random_moments_equals_an_unbroken_one(
+    tmp_path, scenes, trained, extracted
+):
+    listing, weights = many(tmp_path, scenes, 1200), trained / "detector.safetensors"
+    arguments = extract_arguments(tmp_path, weights, listing)
+    began = time.monotonic()
+    with process(arguments) as started:
+        started.join()
+    seconds, unbroken = time.monotonic() - began, digest(tmp_path / "1-1.lmdb")
+    moments = random.Random(5)
+    kills, whole, at = 0, 0, []
+    (tmp_path / "1-1.lmdb").unlink()
+    while kills < 20:
+        with process(arguments) as started:
+            started.join(moments.uniform(0.0, seconds / 3))
+            killed = started.is_alive()
+        at.append(size_of(tmp_path / "state-1-1" / "part.lmdb"))
+        kills += killed
+        if not killed:  # it came to its end before; the next kills meet a new one
+            whole += 1
+            assert digest(tmp_path / "1-1.lmdb") == unbroken
+            (tmp_path / "1-1.lmdb").unlink()
+    assert run(*arguments) == 0
+    print(
+        f"20 kills of a job of {seconds:.1f} s, which came to its end {whole + 1} times; partial files {at}"
+    )
+    assert digest(tmp_path / "1-1.lmdb") == unbroken
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1-1.lmdb", "many.json"]
+    with RegionStore(tmp_path / "1-1.lmdb") as store:
+        assert len(store) == 1200
 
 
 def spoilt(folder: Path, scenes) -> Path:
