@@ -28,6 +28,10 @@ include: "workflow/rules/registry.smk"
 include: "workflow/rules/report.smk"
 
 
+onstart:
+    check_arrays()
+
+
 rule all:
     default_target: True
     input:

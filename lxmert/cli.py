@@ -14,6 +14,7 @@ from lxmert import __version__
 from lxmert.errors import Interrupted, LxmertError, suggest
 from lxmert.files import explain_os_error
 from lxmert.progress import configure_logging, duration
+from lxmert.slurm import requeue
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ def _run(run, args: argparse.Namespace, verb: str) -> int:  # type: ignore[no-un
         return _failed(error, args.debug, verb)
     except Interrupted as error:
         log.info("%s: stopped: %s. Run the same command again to go on.", verb, error)
+        requeue()
         return STOPPED
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

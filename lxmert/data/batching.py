@@ -57,8 +57,15 @@ class Examples:
                 _seen(part, places, regions, path, leave_out)
                 for path, part, places in zip(paths, self.parts, self._places, strict=True)
             ]
-            if leave_out and not all(part.all() for part in seen):
-                self._kept = np.flatnonzero(np.concatenate(seen))
+            if leave_out and any(part is not None for part in seen):
+                self._kept = np.flatnonzero(
+                    np.concatenate(
+                        [
+                            np.ones(len(part), bool) if found is None else found
+                            for part, found in zip(self.parts, seen, strict=True)
+                        ]
+                    )
+                )
         if not len(self):
             raise DataError(
                 f"{', '.join(map(str, paths))}: no examples. Raise `subset` or check the annotations."
@@ -169,11 +176,14 @@ class Examples:
 
 def _seen(
     columns: Columns, places: np.ndarray, regions: RegionSource, path: Path, leave_out: bool
-) -> np.ndarray:
-    """Which examples have regions for all their images, bool [N]; the log says what becomes of the others."""
+) -> np.ndarray | None:
+    """Which examples have regions for all their images, bool [N]; None, which costs no memory, if all have.
+
+    The log says what becomes of the others.
+    """
     lacking = places < 0
     if not lacking.any():
-        return np.ones(len(columns), bool)
+        return None
     names = columns.strings("images")
     seen: np.ndarray = ~lacking[columns.array("image").reshape(len(columns), -1)].any(axis=1)
     log.warning(
@@ -253,8 +263,9 @@ class PretrainBatches:
         self._special_ids = (vocabulary.token_id("[CLS]"), vocabulary.token_id("[SEP]"))
         # Examples of quarantined images are left out; their sentences still serve as wrong ones.
         self._places = regions.require(self.columns.strings("images"), path)
-        self._kept = np.flatnonzero(_seen(self.columns, self._places, regions, path, leave_out=True))
-        count = len(self._kept)
+        seen = _seen(self.columns, self._places, regions, path, leave_out=True)
+        self._kept = None if seen is None else np.flatnonzero(seen)
+        self._count = count = len(self.columns) if self._kept is None else len(self._kept)
         if not count:
             raise DataError(f"{path}: no examples. Raise `subset` or check the annotations.")
         self.global_batch = min(recipe["global_batch"], count)
@@ -299,9 +310,13 @@ class PretrainBatches:
         return [f"{row} ({keys[int(images[row])]})" for row in self._rows(step)]
 
     def _rows(self, step: int) -> np.ndarray:
-        rows = step_rows(len(self._kept), self.global_batch, step, self.seed, "pretrain", self.purpose)
-        kept: np.ndarray = self._kept[rows]
-        return kept
+        rows = step_rows(self._count, self.global_batch, step, self.seed, "pretrain", self.purpose)
+        return self._among_kept(rows)
+
+    def _among_kept(self, places: np.ndarray) -> np.ndarray:
+        """Rows of the file, of places among the examples that have regions."""
+        rows: np.ndarray = places if self._kept is None else self._kept[places]
+        return rows
 
     def _answers(
         self, rows: np.ndarray, matched: np.ndarray, draw: np.random.Generator
@@ -327,7 +342,7 @@ class PretrainBatches:
             targets[name] = torch.from_numpy(getattr(regions, name))
         regions.features[zeroed] = 0.0
         count = int(replaced.sum())
-        donors = self._kept[draw.integers(0, len(self._kept), count)]
+        donors = self._among_kept(draw.integers(0, self._count, count))
         places = self._places[self.columns.array("image")[donors]]
         regions.features[replaced] = self.regions.random_features(places, draw.random(count))
         return regions

@@ -93,9 +93,10 @@ def is_whole(value: Mapping[str, Any] | object) -> bool:
 def equal_hashes(hashes: array[int]) -> list[int]:
     """Positions whose hash occurs more than once, ascending.
 
-    Sets of four million ids would need half a gigabyte; their hashes need 32 MB.
+    Sets of four million ids would need half a gigabyte; their hashes need 32 MB, and as much to sort them.
     """
     values = np.frombuffer(hashes, dtype=np.int64) if len(hashes) else np.empty(0, np.int64)
-    order = np.argsort(values, kind="stable")
-    same = np.flatnonzero(values[order][1:] == values[order][:-1])
-    return sorted({*order[same].tolist(), *order[same + 1].tolist()})
+    ordered = np.sort(values)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    positions: list[int] = np.flatnonzero(np.isin(values, repeated)).tolist() if len(repeated) else []
+    return positions

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loopback_slurm import LoopbackSlurm, loopback_slurm, why_not
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = """
@@ -20,7 +24,7 @@ overrides:
   detector: {recipe: {steps: 12}}
   lxmert:
     size: {hidden: 16, intermediate: 32}
-    pretrain: {max_steps: 12, global_batch: 16, log_every_steps: 4}
+    pretrain: {max_steps: 60, global_batch: 16, log_every_steps: 20}
     vqa: {max_steps: 8, global_batch: 16, log_every_steps: 4}
     nlvr2: {max_steps: 8, global_batch: 16, log_every_steps: 4}
 """
@@ -48,7 +52,7 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with links to everything but config.yaml."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("Snakefile", "workflow", "lxmert", "envs", "profiles"):
+    for name in ("Snakefile", "workflow", "lxmert", "envs", "profiles", "slurm"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "config.yaml").write_text(BASE + SETTINGS)
     return folder
@@ -103,3 +107,122 @@ def test_shards_and_loader_workers_change_no_byte(checkout: Path, finished: Path
     assert len(list((finished / "logs/extract").glob("*nlvr2_test_*-of-3.log"))) == 3
     for name, content in kept.items():
         assert (finished / name).read_bytes() == content, name
+
+
+# On a real Slurm, started on loopback. Its node has no GPU that computes, and its controller is asked often.
+ON_THE_CPU = ("pretrain_system:gpu=0", "finetune_run:gpu=0", "extract:gpu=0")
+ON_SLURM = (
+    *("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "1", "--rerun-triggers", "mtime"),
+    *("--set-resources", *ON_THE_CPU, "--set-threads", "pretrain_system=1", "finetune_run=1", "extract=1"),
+)
+REMADE = ("results/pretrain", "results/vqa", "features/sample/nlvr2_test.lmdb", "logs")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LoopbackSlurm]:
+    """A Slurm of one node; the reason where there is none."""
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    with loopback_slurm() as running:
+        yield running
+
+
+@pytest.fixture
+def half(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run without what training and one extraction made."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder, symlinks=True)
+    for name in REMADE:
+        shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
+    return folder
+
+
+def start(cluster: LoopbackSlurm, checkout: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """`snakemake --profile slurm`, from the root of the checkout, as a user types it."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), cluster.environment["PATH"]])
+    return subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--directory", str(folder), *ON_SLURM, *arguments],
+        cwd=checkout,
+        env={**cluster.environment, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_step(history: Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Waits until a training has logged a step."""
+    while process.poll() is None:
+        if history.exists() and f'"step": {step}}}' in history.read_text():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{history}: step {step} never came\n{process.stdout.read()[-4000:]}")
+
+
+def job_of(cluster: LoopbackSlurm, rule: str) -> str:
+    """The number of the running job of a rule."""
+    return next(job for job, state, comment in cluster.jobs("running") if rule in comment)
+
+
+def test_jobs_on_slurm_end_with_the_same_bytes(
+    checkout: Path, finished: Path, half: Path, cluster: LoopbackSlurm
+) -> None:
+    store = "features/sample/nlvr2_test.lmdb"
+    first = start(
+        cluster,
+        checkout,
+        half,
+        "--retries",
+        "0",
+        "--keep-going",
+        "--set-scatter",
+        "shard=2",
+        "--",
+        "pretrain",
+        store,
+    )
+    wait_for_step(half / "state/pretrain/history.jsonl", 20, first)
+    cluster.call("scancel", job_of(cluster, "pretrain_system"))
+    text, _ = first.communicate()
+    assert first.returncode == 1, text
+    assert "Submitted array job" in text, text
+    assert (half / store).read_bytes() == (finished / store).read_bytes()
+    assert not (half / "results/pretrain").exists()
+    log = (half / "logs/pretrain/pretrain.log").read_text()
+    assert "signal SIGTERM: saving, then stopping" in log and "stopped: saved at step" in log, log
+    assert "signal SIGTERM: saving, then stopping" in text  # shown where a person looks first
+
+    # On again; and stopped as ahead of a wall-time limit, which is no failure and takes no retry.
+    second = start(cluster, checkout, half, "--retries", "0", "--", "results/vqa/weights.safetensors")
+    wait_for_step(half / "state/pretrain/history.jsonl", 40, second)
+    stopped = job_of(cluster, "pretrain_system")
+    cluster.call("scancel", "--signal=TERM", stopped)
+    text, _ = second.communicate()
+    assert second.returncode == 0, text
+    assert "Restarts=1 " in cluster.call("scontrol", "show", "job", stopped)
+    assert "going on at step" in (half / "logs/pretrain/pretrain.log").read_text()
+    for name in ("results/pretrain/weights.safetensors", "results/vqa/weights.safetensors"):
+        assert (half / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_wall_time_cuts_a_job_in_pieces_and_changes_no_byte(
+    checkout: Path, half: Path, cluster: LoopbackSlurm, tmp_path: Path
+) -> None:
+    longer = tmp_path / "longer.yaml"
+    longer.write_text("overrides: {lxmert: {pretrain: {max_steps: 3000, log_every_steps: 500}}}\n")
+    whole = tmp_path / "whole"
+    shutil.copytree(half, whole, symlinks=True)
+    arguments = ("--configfile", str(longer), "--set-threads", "pretrain_system=1", "--", "pretrain")
+    unbroken = snakemake(checkout, *("--directory", str(whole), *arguments))
+    assert unbroken.returncode == 0, unbroken.stderr[-4000:]
+    # A minute is Slurm's shortest limit. The profile's signal comes five ahead of it: at once, every attempt.
+    minute = ("--set-resources", *ON_THE_CPU, "pretrain_system:runtime=1")
+    cut = start(cluster, checkout, half, "--retries", "0", *minute, *arguments)
+    text, _ = cut.communicate()
+    assert cut.returncode == 0, text
+    (job,) = [job for job, _, comment in cluster.jobs() if "pretrain_system" in comment][-1:]
+    assert "Restarts=0 " not in cluster.call("scontrol", "show", "job", job)
+    name = "results/pretrain/weights.safetensors"
+    assert (half / name).read_bytes() == (whole / name).read_bytes()

@@ -7,8 +7,9 @@ import shlex
 import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient
-from snakemake.iocontainers import InputFiles, Wildcards
+from snakemake.iocontainers import InputFiles, ResourceList, Wildcards
 
 if workflow.basedir not in sys.path:
     sys.path.insert(0, str(workflow.basedir))
@@ -236,6 +237,29 @@ def detector_weights(wildcards: Wildcards) -> str:
     """The weights of the detector that features come from."""
     trained = f"weights/{CORPUS}/detector.safetensors"
     return trained if PLAN.trains_detector() else PLAN.detector_weights() or trained
+
+
+def gpus(wildcards: Wildcards, resources: ResourceList) -> int:
+    """How many GPUs a job computes on, asked for as `gpu: 2` or as `gres: gpu:2`.
+
+    Made of resources, so another number makes nothing run again.
+    """
+    found = re.fullmatch(r"gpu(?::[\w.]+?)??(?::(\d+))?", resources.get("gres") or "")
+    return int(found.group(1) or 1) if found else int(resources.get("gpu") or 0)
+
+
+def check_arrays() -> None:
+    """Refuses limits that part a Slurm array: the executor would wait for ever for what they hold back."""
+    arrays = getattr(workflow.executor_settings, "array_jobs", None) or ""
+    ready = sum(job.rule.name == "extract" for job in workflow.dag.needrun_jobs())
+    if not ready or not {"all", "extract"} & set(re.split(r"[,;\s]+", arrays)):
+        return
+    jobs = workflow.resource_settings.nodes
+    if jobs is not None and jobs < ready:
+        raise WorkflowError(
+            f"--jobs {jobs}: fewer than the {ready} shards to extract, which Slurm gets as arrays."
+            f" Say --jobs {ready} or more, or submit them one by one: --slurm-array-jobs none"
+        )
 
 
 def shard_number(wildcards: Wildcards) -> str:

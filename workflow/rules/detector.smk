@@ -24,12 +24,13 @@ rule train_detector:
         mem="16GB",
         runtime="5d",
     params:
+        gpus=gpus,
         spec=PLAN.detector_spec(),
         raw=raw_root,
         init=init_option,
         state=f"state/{CORPUS}/detector",
     shell:
-        "python -m lxmert --gpus {resources.gpu} --threads {threads}"
+        "python -m lxmert --gpus {params.gpus} --threads {threads}"
         " --workers {resources.loader_workers} train-detector --spec {params.spec:q}"
         " --raw {params.raw} --listing {input.listing} {params.init} --state {params.state}"
         " --out-weights {output.weights} --out-metrics {output.metrics} --out-history {output.history}"
@@ -68,10 +69,11 @@ rule evaluate_detector:
         mem="8GB",
         runtime="4h",
     params:
+        gpus=gpus,
         spec=PLAN.detector_spec(),
         raw=raw_root,
     shell:
-        "python -m lxmert --gpus {resources.gpu} --threads {threads}"
+        "python -m lxmert --gpus {params.gpus} --threads {threads}"
         " --workers {resources.loader_workers} evaluate-detector --spec {params.spec:q}"
         " --weights {input.weights} --raw {params.raw} --listing {input.listing} --split val"
         " --out-metrics {output.metrics} --out-panels {output.panels} 2> {log}"

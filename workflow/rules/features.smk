@@ -38,13 +38,14 @@ rule extract:
         mem="8GB",
         runtime="12h",
     params:
+        gpus=gpus,
         spec=PLAN.extract_spec(),
         numerics=PLAN.extract_options(),
         shard=shard_number,
         backend=PLAN.config["detector_backend"],
         state="state/{corpus}/extract/{image_set}/{scatteritem}",
     shell:
-        "python -m lxmert --gpus {resources.gpu} --threads {threads}"
+        "python -m lxmert --gpus {params.gpus} --threads {threads}"
         " --workers {resources.loader_workers} extract --spec {params.spec:q} {params.numerics}"
         " --weights {input.weights} --listing {input.listing} --shard {params.shard}"
         " --backend {params.backend} --state {params.state} --out {output} 2> {log}"

@@ -34,11 +34,12 @@ rule finetune_run:
         mem="16GB",
         runtime="1d",
     params:
+        gpus=gpus,
         spec=lambda wildcards: PLAN.finetune_spec(wildcards.run),
         init=initial_options,
         state="state/{run}",
     shell:
-        "python -m lxmert --gpus {resources.gpu} --threads {threads}"
+        "python -m lxmert --gpus {params.gpus} --threads {threads}"
         " --workers {resources.loader_workers} finetune --ranks {resources.ranks}"
         " --spec {params.spec:q}"
         " --features {input.features} --examples {input.examples} --vocabulary {input.vocabulary}"

@@ -33,10 +33,11 @@ rule predict_split:
         mem="16GB",
         runtime="4h",
     params:
+        gpus=gpus,
         spec=lambda wildcards: PLAN.predict_spec(wildcards.run),
         state="state/{run}/predict_{split}",
     shell:
-        "python -m lxmert --gpus {resources.gpu} --threads {threads} predict --spec {params.spec:q}"
+        "python -m lxmert --gpus {params.gpus} --threads {threads} predict --spec {params.spec:q}"
         " --features {input.features} --examples {input.examples} --split {wildcards.split}"
         " --weights {input.weights} --state {params.state} --out {output.answers} 2> {log}"
 

@@ -32,11 +32,12 @@ rule pretrain_system:
         mem="32GB",
         runtime="10d",
     params:
+        gpus=gpus,
         spec=lambda wildcards: PLAN.pretrain_spec(wildcards.pretraining),
         init=pretraining_init_option,
         state="state/{pretraining}",
     shell:
-        "python -m lxmert --gpus {resources.gpu} --threads {threads}"
+        "python -m lxmert --gpus {params.gpus} --threads {threads}"
         " --workers {resources.loader_workers} pretrain --ranks {resources.ranks}"
         " --spec {params.spec:q}"
         " --features {input.features} --train {input.examples}/train.safetensors"
