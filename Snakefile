@@ -30,6 +30,7 @@ include: "workflow/rules/report.smk"
 
 onstart:
     check_arrays()
+    announce_downloads(although_complete=False)
 
 
 rule all:

@@ -3,10 +3,6 @@
 
 
 # Before a long job: bytes to fetch, disk needed, what is there, what needs a person. Nothing once all is there.
-onstart:
-    announce_downloads(although_complete=False)
-
-
 rule generate:
     output:
         manifest="data/{corpus}/raw/world.json",
