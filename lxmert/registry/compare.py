@@ -30,6 +30,7 @@ class Comparison:
         seed: of our run.
         spec: first 12 digits of the SHA-256 of our run's job spec.
         weights: the same of its weights file, as the predictions name it.
+        features: the same of each region store that was read for them.
     """
 
     entry: Entry
@@ -39,6 +40,7 @@ class Comparison:
     seed: int | None
     spec: str | None
     weights: str | None
+    features: dict[str, str]
 
     @property
     def difference(self) -> float | None:
@@ -56,6 +58,7 @@ class Comparison:
             "seed": self.seed,
             "spec": self.spec,
             "weights": self.weights,
+            "features": self.features,
         }
 
 
@@ -79,7 +82,7 @@ def compare(
 def _compare(entry: Entry, folder: Path, altered: Sequence[str] | None) -> Comparison:
     path = folder / f"{entry.split}_score.json"
     if altered is None or not path.is_file():
-        return Comparison(entry, None, NOT_RUN, tuple(altered or ()), None, None, None)
+        return Comparison(entry, None, NOT_RUN, tuple(altered or ()), None, None, None, {})
     score, spec = _object(path), _object(folder / "spec.json")
     official = score.get("official")
     if not isinstance(official, dict) or not isinstance(official.get(entry.metric), int | float):
@@ -87,7 +90,8 @@ def _compare(entry: Entry, folder: Path, altered: Sequence[str] | None) -> Compa
     ours = round(100 * float(official[entry.metric]), 6)
     within = abs(ours - entry.value) <= entry.tolerance
     status = OTHER_SETTINGS if altered else AGREES if within else OUTSIDE
-    seed = spec.get("seed")
+    seed, predictions = spec.get("seed"), _predictions(folder, score)
+    digest, stores = predictions.get("weights_sha256"), predictions.get("features")
     return Comparison(
         entry,
         ours,
@@ -95,18 +99,18 @@ def _compare(entry: Entry, folder: Path, altered: Sequence[str] | None) -> Compa
         tuple(altered),
         seed if isinstance(seed, int) else None,
         hashlib.sha256(job_spec_text(spec).encode()).hexdigest()[:12],
-        _weights(folder, score),
+        str(digest)[:12] if digest else None,
+        {name: str(text)[:12] for name, text in stores.items()} if isinstance(stores, dict) else {},
     )
 
 
-def _weights(folder: Path, score: Mapping[str, Any]) -> str | None:
-    """The weights that gave the scored predictions, as the record beside those says."""
+def _predictions(folder: Path, score: Mapping[str, Any]) -> dict[str, Any]:
+    """The record beside the scored predictions: which weights and features gave them."""
     predictions = score.get("predictions")
     if not isinstance(predictions, dict) or "file" not in predictions:
-        return None
+        return {}
     path = meta_path(folder / str(predictions["file"]))
-    digest = _object(path).get("weights_sha256") if path.is_file() else None
-    return str(digest)[:12] if digest else None
+    return _object(path) if path.is_file() else {}
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -118,7 +122,8 @@ def _object(path: Path) -> dict[str, Any]:
 
 def table(comparisons: Sequence[Comparison]) -> str:
     """The comparison in plain characters, columns aligned, a line an entry."""
-    headings = ["run", "split", "metric", "on record", "tolerance", "ours", "difference", "status"]
+    headings = ["run", "split", "metric", "on record", "tolerance", "ours", "difference", "seed", "spec"]
+    headings += ["weights", "status"]
     rows = [_cells(item) for item in comparisons]
     if not rows:
         return "No value is on record for this corpus.\n"
@@ -134,4 +139,5 @@ def _cells(item: Comparison) -> list[str]:
     ours = "–" if item.ours is None else f"{item.ours:.2f}"
     difference = "–" if item.difference is None else f"{item.difference:+.2f}"
     numbers = [f"{entry.value:.2f}", f"{entry.tolerance:.2f}", ours, difference]
-    return [entry.run, entry.split, entry.metric, *numbers, status]
+    made = ["–" if value is None else str(value) for value in (item.seed, item.spec, item.weights)]
+    return [entry.run, entry.split, entry.metric, *numbers, *made, status]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lxmert.files import sha256_file
+from lxmert.files import fingerprint, sha256_file
 from lxmert.specs.jobs import read_job_spec
 
 NEEDS = (
@@ -52,6 +52,11 @@ def run(args: argparse.Namespace) -> None:
         answers_of(args.weights, args.examples),
         predicted,
         args.out,
-        {"run": spec["run"], "weights_sha256": sha256_file(args.weights), "subset": spec.get("subset")},
+        {
+            "run": spec["run"],
+            "weights_sha256": sha256_file(args.weights),
+            "features": {path.stem: fingerprint(path)["sha256"] for path in args.features},
+            "subset": spec.get("subset"),
+        },
     )
     state.clear()

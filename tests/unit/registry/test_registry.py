@@ -22,7 +22,7 @@ def results(tmp_path: Path) -> Path:
     folder = tmp_path / "results"
     _score(folder, 0.7021)
     atomic_write_json(folder / "vqa/spec.json", {"seed": 9595, "run": "vqa"})
-    meta = {"weights_sha256": "ab" * 32}
+    meta = {"weights_sha256": "ab" * 32, "features": {"mscoco_val2014": "cd" * 32}}
     atomic_write_json(folder / "vqa/minival_predict.json.meta.json", meta)
     return folder
 
@@ -36,6 +36,8 @@ def test_a_score_within_the_tolerance_agrees(results: Path) -> None:
     (item,) = compare([ENTRY], results, {"vqa": []})
     assert item.status == AGREES and item.ours == 70.21 and item.difference == pytest.approx(0.31)
     assert item.seed == 9595 and item.weights == "abababababab" and len(item.spec or "") == 12
+    assert item.record()["features"] == {"mscoco_val2014": "cdcdcdcdcdcd"}
+    assert "9595" in table([item]) and "abababababab" in table([item]) and str(item.spec) in table([item])
 
 
 @pytest.mark.parametrize("accuracy", [0.6939, 0.7041])
