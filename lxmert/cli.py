@@ -40,6 +40,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "pretrain": ("lxmert.training.pretrain_cli", "pretrain a system"),
     "convert": ("lxmert.convert.cli", "weights of the original code or transformers into ours, and back"),
     "finetune": ("lxmert.training.finetune_cli", "fine-tune a system on one task"),
+    "take-finetuned": ("lxmert.convert.take_cli", "published fine-tuned weights in the place of a run's own"),
     "bench": (
         "lxmert.training.bench_cli",
         "examples a second of a run's loader and of its model",

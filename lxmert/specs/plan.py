@@ -139,6 +139,7 @@ class Plan(Resolved):
                 file for split in self.scored_splits(run.task) for file in self.score_files(run.task, split)
             ]
             files += [self.published_answers(run.name)] if self.published_weights_of(run.name) else []
+            files += [self.finetuned_answers(run.name)] if run.weights else []
         if self.trains_detector():
             files += self.detector_files()
             files += [init] if (init := self.corpus["detector"].get("init")) else []
@@ -167,6 +168,7 @@ class Plan(Resolved):
     def published_assets(self) -> list[str]:
         """Assets with weights that this plan takes instead of training."""
         weights = [self.published_weights_of(name) for name in self.runs]
+        weights += [run.weights for run in self.runs.values()]
         weights += [self.bert_weights(name) for name in self.pretrainings]
         extracts = self.branches["features"] != DOWNLOAD and self.used_image_sets()
         detector = [self.published_detector()] if extracts else []
@@ -198,6 +200,15 @@ class Plan(Resolved):
     def published_answers(self, run: str) -> str:
         """The answer table of the published weights that a run starts from, below the raw files."""
         return str(self.corpus["published"]["systems"][self.runs[run].system]["answers"])
+
+    def taken_runs(self) -> list[str]:
+        """Runs that take published fine-tuned weights instead of training."""
+        return [name for name, run in self.runs.items() if run.weights]
+
+    def finetuned_answers(self, run: str) -> str:
+        """The answers of the fine-tuned weights that a run takes, below the raw files."""
+        found = self.runs[run]
+        return str(self.published_finetuned(found.system, found.task)["answers"])
 
     def used_tasks(self) -> list[str]:
         """Tasks whose examples are needed, `pretrain` first where some run starts from it."""

@@ -45,8 +45,9 @@ class Run:
     task: str
     system: str
     recipe: Document
-    init: str = "pretrained"
+    init: str = "pretrained"  # or "scratch"; "finetuned" where published weights are taken as they are
     vision: bool = True
+    weights: str | None = None  # the asset with these
 
 
 class Resolved:
@@ -214,6 +215,11 @@ class Resolved:
         if self.branches["detector"] != DOWNLOAD or not known:
             return None
         return self._assets.get("detector", str(known[0]))
+
+    def published_finetuned(self, system: str, task: str) -> Document:
+        """Assets with a system's fine-tuned weights for a task, and their answers; or nothing."""
+        found: Document = self.corpus["published"]["systems"].get(system, {}).get("finetuned", {})
+        return dict(found.get(task, {}))
 
     def bert_weights(self, pretraining: str) -> str | None:
         """The asset with BERT's weights that a pretraining begins with, None where it begins with none."""
@@ -394,7 +400,14 @@ class Resolved:
         if self.own and init == "pretrained" and "weights" not in self.own:
             self._complain(f"runs/{name}/init", "no pretrained weights; name them in custom/weights.")
             init = "scratch"
-        return Run(name=name, task=task, system=system, recipe=recipe, init=init, vision=vision)
+        weights = settings.get("weights")
+        if weights is not None:
+            init = "finetuned"
+            known = self.published_finetuned(system, task).get("weights", [])
+            self._known(f"runs/{name}/weights", "published fine-tuned weights", weights, known)
+        return Run(
+            name=name, task=task, system=system, recipe=recipe, init=init, vision=vision, weights=weights
+        )
 
     def _pretraining(self, system: str) -> Run:
         name = run_name(system, PRETRAIN)

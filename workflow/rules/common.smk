@@ -372,6 +372,12 @@ def initial_options(wildcards: Wildcards, input: InputFiles) -> str:
     return f"--init {input.weights} --pretrain-answers {table}"
 
 
+def taken_weights(wildcards: Wildcards) -> list[str]:
+    """What tells that published fine-tuned weights and their answers are there."""
+    answers = receipts([PLAN.finetuned_answers(wildcards.run)])
+    return [*published_weights(PLAN.runs[wildcards.run].weights), *answers]
+
+
 def published_system_weights() -> list[str]:
     """Assets with published weights that runs start from."""
     found = [PLAN.published_weights_of(run) for run in PLAN.runs]

@@ -46,3 +46,40 @@ rule finetune_run:
         " {params.init} --state {params.state}"
         " --out-weights {output.weights} --out-last {output.last} --out-spec {output.spec}"
         " --out-metrics {output.metrics} --out-history {output.history} 2> {log}"
+
+
+if PLAN.taken_runs():
+
+    ruleorder: take_finetuned > finetune_run
+
+    # A run that trains nothing: its weights are published ones, and its answers theirs.
+    rule take_finetuned:
+        input:
+            taken_weights,
+        output:
+            weights=ensure("results/{run}/weights.safetensors", non_empty=True),
+            spec="results/{run}/spec.json",
+            metrics="results/{run}/metrics.json",
+            history="results/{run}/history.jsonl",
+        log:
+            "logs/finetune/{run}.log",
+        benchmark:
+            "benchmarks/finetune/{run}.tsv"
+        wildcard_constraints:
+            run=alternatives(PLAN.taken_runs()),
+        conda:
+            "../../envs/lxmert.yaml"
+        threads: 1
+        resources:
+            gpu=0,
+            mem="8GB",
+            runtime="30m",
+        params:
+            spec=lambda wildcards: PLAN.finetune_spec(wildcards.run),
+            file=lambda wildcards: published_file(PLAN.runs[wildcards.run].weights),
+            answers=lambda wildcards: f"{RAW}/{PLAN.finetuned_answers(wildcards.run)}",
+        shell:
+            "python -m lxmert --threads {threads} take-finetuned --spec {params.spec:q}"
+            " --weights {params.file} --answers {params.answers} --out-weights {output.weights}"
+            " --out-spec {output.spec} --out-metrics {output.metrics} --out-history {output.history}"
+            " 2> {log}"
