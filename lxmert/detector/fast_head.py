@@ -102,7 +102,8 @@ class FastHead:
         """Memory that is used again: fresh memory costs more than what is written to it."""
         size = torch.Size(shape).numel()
         if name not in self._memory or self._memory[name].numel() < size:
-            self._memory[name] = torch.empty(size)
+            with torch.inference_mode(False):  # else only inference mode could write to it again
+                self._memory[name] = torch.empty(size)
         return self._memory[name][:size].view(shape)
 
     def _first_products(self, feature_map: Tensor, found: Rectangles) -> tuple[Tensor, Tensor]:

@@ -111,6 +111,20 @@ def test_equal_regions_have_equal_features_and_groups_do_not_matter(monkeypatch)
     torch.testing.assert_close(head.features(features, boxes[5:6]), first[5:6], rtol=1e-5, atol=1e-6)
 
 
+def test_memory_is_used_again_in_either_mode():
+    model = seeded_detector(wide_size(), 1)
+    model.fold_norms()
+    head = FastHead(model.roi_heads.res5, 14, 1 / 8)
+    features = torch.rand(1, 64, 20, 30, generator=torch.Generator().manual_seed(0))
+    boxes = random_boxes(21, 235, 155)
+    found = []
+    for mode in (torch.inference_mode, torch.no_grad, torch.inference_mode):
+        with mode():
+            found.append(head.features(features, boxes))
+            head.features(features.flip(2), boxes)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[1], found[2])
+
+
 @pytest.mark.parametrize("size", [wide_size(), small_size()], ids=["rearranged", "does not fit"])
 @torch.inference_mode()
 def test_the_whole_network_agrees_with_plain_convolutions(size):
