@@ -26,14 +26,14 @@ import numpy as np
 import torch
 from extract_reference import plain_faster_rcnn
 from PIL import Image
-from timing import alternate, parse, peak_memory_mb, pin, ratio, record
+from timing import alternate, parse, peak_memory_mb, pin, ratio, record, reset_peak_memory
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from lxmert.detector.backends import for_inference
 from lxmert.detector.documents import DetectorSize, parse_profile, parse_size
 from lxmert.detector.extract import Extractor
-from lxmert.detector.model import with_classes
+from lxmert.detector.model import Detector, with_classes
 from lxmert.detector.preprocess import Blob, decode_image, make_blob
 from lxmert.detector.rectangles import shared_rectangles
 from lxmert.detector.seeded import seeded_detector
@@ -63,13 +63,13 @@ def picture(height: int = 480, width: int = 640) -> Image.Image:
     return Image.fromarray(np.clip(pixels + rng.integers(-20, 20, pixels.shape), 0, 255).astype(np.uint8))
 
 
-def candidate(name: str, size: DetectorSize) -> tuple[Any, Callable[[Blob], object]]:
-    """The network of a name, and what runs it on a picture.
+def candidate(name: str, model: Detector) -> tuple[Any, Callable[[Blob], object]]:
+    """The network of a name with the weights of `model`, and what runs it on a picture.
 
     Raises:
         SpecError: detectron2 is not installed.
     """
-    model = seeded_detector(size).requires_grad_(False)
+    model = copy.deepcopy(model)
     if name == TORCHVISION:
         network = plain_faster_rcnn(model)
 
@@ -85,11 +85,11 @@ def candidate(name: str, size: DetectorSize) -> tuple[Any, Callable[[Blob], obje
 
 
 def memory_alone(name: str, size: DetectorSize) -> None:
-    """Prints the peak memory of a process that extracts one picture twice."""
-    _, run = candidate(name, size)
+    """Prints the peak memory of a process that extracts one picture."""
+    _, run = candidate(name, seeded_detector(size).requires_grad_(False))
     blob = read(picture(), size)
     before = peak_memory_mb()
-    run(blob)
+    reset_peak_memory()
     run(blob)
     print(json.dumps({"peak_mb": peak_memory_mb(), "before_mb": before}))
 
@@ -182,9 +182,10 @@ def main() -> None:
         memory_alone(args.alone, size)
         return
     blob, runs, extractors, missing = read(picture(), size), {}, {}, ""
+    model = seeded_detector(size).requires_grad_(False)
     for name in NAMES:
         try:
-            extractors[name], runs[name] = candidate(name, size)
+            extractors[name], runs[name] = candidate(name, model)
         except SpecError as error:
             missing = str(error)
             print(missing, flush=True)

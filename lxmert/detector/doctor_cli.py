@@ -141,7 +141,7 @@ def check_stages(profiles: list[str] | None, backend: str, convolutions: str, de
         findings = golden.compare(name, extractor)
         for finding in findings:
             state = f"{finding.difference:.1e}" if finding.same else f"DIFFERS: {finding.text}"
-            log.info("%s: %s: %s (may be %g)", name, finding.stage.name, state, finding.stage.tolerance)
+            log.debug("%s: %s: %s (may be %g)", name, finding.stage.name, state, finding.stage.tolerance)
         first = next((finding for finding in findings if not finding.same), None)
         if first is None:
             stages = ", ".join(f"{finding.stage.name} {finding.difference:.0e}" for finding in findings)

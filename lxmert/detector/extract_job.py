@@ -99,7 +99,8 @@ def provenance(job: Job, model: Network, weights_sha256: str, meta: dict[str, An
         "device": next(model.parameters()).device.type,
         "numerics": {
             "precision": job.precision, "channels_last": job.channels_last, "batch": job.batch,
-            "backend": job.backend, "convolutions": job.convolutions,
+            "backend": job.backend,
+            "convolutions": "rearranged" if getattr(model, "rearranged", False) else "plain",
         },
         "given_boxes": job.boxes.describe() if job.boxes else None,
         "versions": {
