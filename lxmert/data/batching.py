@@ -241,7 +241,7 @@ class PretrainBatches:
     Args:
         path: columns file of the aggregated corpus.
         regions: where images are read.
-        recipe: the pretraining recipe (rates and batch size).
+        recipe: the pretraining recipe (rates, batch size, when objectives begin).
         vocabulary: what the sentences are cut with.
         seed: the run's seed.
         purpose: "train", or another word for a fixed draw of its own ("valid").
@@ -275,21 +275,27 @@ class PretrainBatches:
         """The batch of one step."""
         rows = self._rows(step)
         draw = generator(self.seed, "pretrain", self.purpose, "masks", step)
-        input_ids, mask, targets = self._text(rows, draw)
+        input_ids, mask, targets = self._text(step, rows, draw)
         regions = self._regions(self._places[self.columns.array("image")[rows]], targets, draw)
         return _to_batch(input_ids, mask, regions, targets)
 
     def text(self, step: int) -> tuple[np.ndarray, np.ndarray, dict[str, torch.Tensor]]:
         """The batch of one step without its regions: word pieces and mask, int64 [B, L], and targets."""
-        return self._text(self._rows(step), generator(self.seed, "pretrain", self.purpose, "masks", step))
+        draw = generator(self.seed, "pretrain", self.purpose, "masks", step)
+        return self._text(step, self._rows(step), draw)
 
     def _text(
-        self, rows: np.ndarray, draw: np.random.Generator
+        self, step: int, rows: np.ndarray, draw: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, dict[str, torch.Tensor]]:
         images = self.columns.array("image")
-        sentence_rows, matched = mismatched_rows(rows, images, self.recipe["mismatch_rate"], draw)
-        targets = self._answers(rows, matched, draw)
-        targets["matched"] = torch.from_numpy(matched)
+        matching = self._has_begun("matching", step)
+        mismatch_rate = self.recipe["mismatch_rate"] if matching else 0.0
+        sentence_rows, matched = mismatched_rows(rows, images, mismatch_rate, draw)
+        answers = self._answers(rows, matched, draw)
+        targets = {
+            "answer": torch.from_numpy(answers if self._has_begun("qa", step) else np.full_like(answers, -1)),
+            "matched": torch.from_numpy(matched if matching else np.full_like(matched, -1)),
+        }
         tokens = self.columns.ragged("input_ids")
         input_ids, mask = pad_ragged(tokens.values, tokens.offsets, sentence_rows)
         input_ids, labels = mask_words(
@@ -318,13 +324,17 @@ class PretrainBatches:
         rows: np.ndarray = places if self._kept is None else self._kept[places]
         return rows
 
-    def _answers(
-        self, rows: np.ndarray, matched: np.ndarray, draw: np.random.Generator
-    ) -> dict[str, torch.Tensor]:
+    def _has_begun(self, objective: str, step: int) -> bool:
+        """Whether an objective asks anything yet; before matching does, no sentence is exchanged."""
+        start_epochs: dict[str, float] = self.recipe.get("start_epochs", {})
+        return bool(step >= start_epochs.get(objective, 0) * self.steps_per_epoch)
+
+    def _answers(self, rows: np.ndarray, matched: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         ids, scores = self.columns.ragged("answer_ids"), self.columns.ragged("answer_scores")
         answers = sample_answers(ids.values, scores.values, ids.offsets, rows, draw)
         # A question beside another image has no answer to learn.
-        return {"answer": torch.from_numpy(np.where(matched == 1, answers, -1))}
+        asked: np.ndarray = np.where(matched == 1, answers, -1)
+        return asked
 
     def _regions(
         self, places: np.ndarray, targets: dict[str, torch.Tensor], draw: np.random.Generator

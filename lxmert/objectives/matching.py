@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,12 +21,12 @@ class Matching(nn.Module):
         self.classifier = Linear(hidden, 2)
 
     def denominators(self, batch: Batch) -> dict[str, Tensor]:
-        """Number of examples."""
-        labels = batch.targets["matched"]
-        return {"matching": torch.full((), float(len(labels)), device=labels.device)}
+        """Number of examples that are asked."""
+        return {"matching": (batch.targets["matched"] != -1).sum().float()}
 
     def forward(self, encoded: Encoded, batch: Batch) -> dict[str, Loss]:
-        """Cross-entropy; target `matched` int64 [B], 0 where the sentence was exchanged."""
+        """Cross-entropy; target `matched` int64 [B], 0 where the sentence was exchanged, -1: not asked."""
+        labels = batch.targets["matched"]
         logits = full_precision(self.classifier(encoded.pooled))
-        total = functional.cross_entropy(logits, batch.targets["matched"], reduction="sum")
+        total = functional.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
         return {"matching": Loss(total, self.denominators(batch)["matching"])}

@@ -20,7 +20,15 @@ DETECTOR_TRAINED_ON = "vg/splits/train.txt"
 # What a split names for its scores only.
 SCORING_KEYS = ("all_questions", "choices")
 # Sizes of a generated corpus that do not grow with it.
-PER_IMAGE = ("captions", "questions", "sentences", "train_sentences", "train_shards", "directories")
+PER_IMAGE = (
+    "captions",
+    "phrases",
+    "questions",
+    "sentences",
+    "train_sentences",
+    "train_shards",
+    "directories",
+)
 # What of a task document the examples do not depend on.
 NOT_IN_EXAMPLES = ("head", "phases", "predict_on", PUBLISHED, "select_on", "submission", "train_on")
 # What of a task document training reads, and what answering does.

@@ -263,7 +263,8 @@ class Trainer:
         spent = max(time.monotonic() - window.began, 1e-9)
         steps = self.step - window.first_step
         # In one order, whether the sums were counted here or read from a state: additions round.
-        means = {name: self._sums[name] / max(self._counts[name], 1e-12) for name in sorted(self._sums)}
+        asked = [name for name in sorted(self._sums) if self._counts[name]]
+        means = {name: self._sums[name] / self._counts[name] for name in asked}
         record: dict[str, Any] = {
             "step": self.step,
             "epoch": self.step / self.job.batches.steps_per_epoch,

@@ -94,8 +94,8 @@ def pretrain(
     _begin(model, spec, inputs.init)
     model.to(device)
     batches = PretrainBatches(inputs.train, regions, recipe, vocabulary, seed)
-    # One fixed draw of masks and mismatches for the held-out part, so that epochs compare.
-    held_out_recipe = {**recipe, "global_batch": recipe["evaluate_batch"]}
+    # One fixed draw of masks and mismatches for the held-out part, and every objective: epochs compare.
+    held_out_recipe = {**recipe, "global_batch": recipe["evaluate_batch"], "start_epochs": {}}
     held_out = PretrainBatches(inputs.valid, regions, held_out_recipe, vocabulary, seed, "valid")
     trainer = Trainer(
         TrainingJob(

@@ -15,13 +15,15 @@ DEFAULTS: dict[str, Any] = {
     "coco": {"train2014": 700, "val2014": 240, "minival": 110, "test2015": 120, "captions": 5},
     # Questions per image, one more or less.
     "vqa": {"questions": 12},
-    # Images; how many of them show COCO scenes; detector splits (the rest is train); QA pairs per image.
+    # Images; how many of them show COCO scenes; detector splits (the rest is train); phrases of a region and
+    # QA pairs of an image.
     "vg": {
         "images": 600,
         "train2014_twins": 160,
         "val2014_twins": 60,
         "detector_val": 40,
         "detector_test": 40,
+        "phrases": 1,
         "questions": 4,
     },
     # Images per split: val from VG (the rest is train), the others from COCO test2015; then balanced

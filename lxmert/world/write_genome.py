@@ -127,8 +127,8 @@ def image_relationships(image: GenomeImage, objects: list[Record]) -> list[Recor
     return out
 
 
-def image_regions(image: GenomeImage, stream: Stream) -> list[Record]:
-    """A phrase or two for each object, and one for the ground; boxes are a little loose."""
+def image_regions(image: GenomeImage, stream: Stream, amount: int) -> list[Record]:
+    """``amount`` phrases or one more for each object, and one for the ground; boxes are a little loose."""
     scene, out = image.scene, []
 
     def add(phrase: str, box: dict[str, int]) -> None:
@@ -137,7 +137,7 @@ def image_regions(image: GenomeImage, stream: Stream) -> list[Record]:
         out.append({"region_id": number, "image_id": int(image.id), "phrase": phrase, **size})
 
     for thing in scene.objects:
-        for _ in range(1 + stream.chance(0.5)):
+        for _ in range(amount + stream.chance(0.5)):
             box = int_box(thing)
             looser = {
                 "x": box["x"] - stream.below(3),
@@ -208,7 +208,7 @@ def image_data(image: GenomeImage) -> Record:
 
 def write_genome(world: World, raw: RawFolder) -> None:
     """All Visual Genome files, in the order of image ids."""
-    seed, amount = world.spec["seed"], world.spec["vg"]["questions"]
+    seed, sizes = world.spec["seed"], world.spec["vg"]
     tables: dict[str, list[Record]] = {
         name: []
         for name in (
@@ -237,7 +237,8 @@ def write_genome(world: World, raw: RawFolder) -> None:
             | {"subject_id": row["subject"]["object_id"], "object_id": row["object"]["object_id"]}
             for row in relations
         ]
-        regions, pairs = image_regions(image, stream), image_questions(image, stream, amount)
+        regions = image_regions(image, stream, sizes["phrases"])
+        pairs = image_questions(image, stream, sizes["questions"])
         url = image_data(image)["url"]
         add("image_data", image_data(image), 1)
         add("objects", {"image_id": number, "objects": bare, "image_url": url}, len(bare))

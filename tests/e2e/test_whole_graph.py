@@ -17,7 +17,7 @@ from loopback_slurm import LoopbackSlurm, loopback_slurm, why_not
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = """
-tasks: [vqa, nlvr2]
+tasks: [vqa, gqa, nlvr2]
 blind_baselines: false
 sample: {scale: 0.06}
 overrides:
@@ -26,11 +26,18 @@ overrides:
     size: {hidden: 16, intermediate: 32}
     pretrain: {max_steps: 60, global_batch: 16, log_every_steps: 20}
     vqa: {max_steps: 8, global_batch: 16, log_every_steps: 4}
+    gqa: {max_steps: 8, global_batch: 16, log_every_steps: 4}
     nlvr2: {max_steps: 8, global_batch: 16, log_every_steps: 4}
 """
-# The run from scratch belongs to the demonstration.
-BASE = "corpus: sample\nseed: 9595\nsystems: [lxmert]\nsubset: null\nruns: {vqa_scratch: null}\n"
-TARGETS = ["results/vqa/test_predict.json", "results/nlvr2/test_predict.csv", "report"]
+# The runs from scratch belong to the demonstration.
+RUNS = "runs: {vqa_scratch: null, gqa_scratch: null}\n"
+BASE = "corpus: sample\nseed: 9595\nsystems: [lxmert]\nsubset: null\n" + RUNS
+SUBMISSIONS = [
+    "results/vqa/test_predict.json",
+    "results/gqa/submit_predict.json",
+    "results/nlvr2/test_predict.csv",
+]
+TARGETS = [*SUBMISSIONS, "report"]
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -72,6 +79,10 @@ def test_submissions_have_the_official_forms(finished: Path) -> None:
     answers = json.loads((finished / "results/vqa/test_predict.json").read_text())
     assert {record["question_id"] for record in answers} == {q["question_id"] for q in questions["questions"]}
     assert all(sorted(record) == ["answer", "question_id"] for record in answers) and len(answers) > 20
+    questions = json.loads((raw / "gqa/submission_all_questions.json").read_text())
+    answers = json.loads((finished / "results/gqa/submit_predict.json").read_text())
+    assert {record["questionId"] for record in answers} == set(questions) and len(answers) > 20
+    assert all(sorted(record) == ["prediction", "questionId"] for record in answers)
     lines = (raw / "nlvr2/data/test1.json").read_text().splitlines()
     rows = list(csv.reader((finished / "results/nlvr2/test_predict.csv").open()))
     assert [row[0] for row in rows] == [json.loads(line)["identifier"] for line in lines]
@@ -91,17 +102,17 @@ def test_a_second_run_has_nothing_to_do(checkout: Path, finished: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in (finished / "results").rglob("*")}
 
 
-def test_shards_and_loader_workers_change_no_byte(checkout: Path, finished: Path) -> None:
+def test_shards_loader_workers_and_job_order_change_no_byte(checkout: Path, finished: Path) -> None:
     kept = {
         name: (finished / name).read_bytes()
-        for name in ("results/vqa/weights.safetensors", *TARGETS[:2], "features/sample/nlvr2_test.lmdb")
+        for name in ("results/vqa/weights.safetensors", *SUBMISSIONS, "features/sample/nlvr2_test.lmdb")
     }
     outcome = snakemake(
         checkout,
-        *("--set-scatter", "shard=3"),
+        *("--set-scatter", "shard=3", "--prioritize", SUBMISSIONS[-1]),
         *("--set-resources", "finetune_run:loader_workers=2", "pretrain_system:loader_workers=1"),
         *("--forcerun", "extract", "pretrain_system", "finetune_run", "--rerun-triggers", "mtime"),
-        *("--", *TARGETS[:2]),
+        *("--", *reversed(SUBMISSIONS)),
     )
     assert outcome.returncode == 0, outcome.stderr[-4000:]
     assert len(list((finished / "logs/extract").glob("*nlvr2_test_*-of-3.log"))) == 3

@@ -133,6 +133,36 @@ def test_workers_change_nothing(tiny: TinyTask, workers: int) -> None:
             assert_batches_equal(here[step], there[step])
 
 
+def test_objectives_begin_when_the_recipe_says(tiny: TinyTask, tmp_path: Path) -> None:
+    spec = tiny.pretrain_spec(start_epochs={"matching": 1.5, "qa": 0.5}, max_epochs=3, log_every_steps=1)
+    batches = PretrainBatches(
+        tiny.folder / "pretrain" / "train.safetensors",
+        RegionSource(tiny.features),
+        spec["recipe"],
+        read_vocabulary(tiny.vocabulary),
+        1,
+    )
+    each = batches.steps_per_epoch
+    asked = {"matched": [], "answer": []}
+    for step in range(3 * each):
+        targets = batches.batch(step).targets
+        for name, steps in asked.items():
+            steps.append(bool((targets[name] != -1).any()))
+        if not asked["matched"][-1]:
+            assert (targets["matched"] == -1).all()
+    assert asked["matched"] == [step >= 1.5 * each for step in range(3 * each)]
+    assert asked["answer"] == [step >= 0.5 * each for step in range(3 * each)]
+
+    trainer, _ = pretrain(spec, pretrain_inputs(tiny), tmp_path, CPU, 0)
+    records = [json.loads(line) for line in trainer.job.state.history_path.read_text().splitlines()]
+    logged = {record["step"]: record["losses"] for record in records if "losses" in record}
+    assert {step for step, losses in logged.items() if "matching" in losses} == {
+        step for step in logged if step - 1 >= 1.5 * each
+    }
+    # The held-out part is always asked everything, so that curves begin at step 0.
+    assert all(record["matching"] > 0 and record["qa"] > 0 for record in trainer.evaluations)
+
+
 def assert_batches_equal(left: Batch, right: Batch) -> None:
     for name in ("input_ids", "attention_mask", "features", "boxes_norm", "region_mask"):
         a, b = getattr(left, name), getattr(right, name)
