@@ -28,6 +28,8 @@ include: "workflow/rules/registry.smk"
 include: "workflow/rules/report.smk"
 
 
+# The one handler there may be. Before a long job: bytes to fetch, disk needed, what is there, what needs a
+# person; nothing once all is there.
 onstart:
     check_arrays()
     announce_downloads(although_complete=False)

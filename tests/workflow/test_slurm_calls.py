@@ -125,7 +125,7 @@ def test_a_job_without_gpu_is_one_task(calls) -> None:
 def test_shards_are_one_array(calls) -> None:
     shards = ("--set-scatter", "shard=3", "--forcerun", "extract", "--rerun-triggers", "mtime")
     arrays = calls("features/sample/mscoco_train2014.lmdb", *shards)
-    assert [of_gpus(call) for call in arrays] == [["--nodes=1", "--cpus-per-task=4", "--gpus=1"]]
+    assert [of_gpus(call) for call in arrays] == [["--nodes=1", "--cpus-per-gpu=8", "--gpus=1"]]
     assert [word for word in arrays[0] if word.startswith("--array")] == ["--array=1-3"]
 
 

@@ -2,7 +2,6 @@
 # in this project's forms.
 
 
-# Before a long job: bytes to fetch, disk needed, what is there, what needs a person. Nothing once all is there.
 rule generate:
     output:
         manifest="data/{corpus}/raw/world.json",
