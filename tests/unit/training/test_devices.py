@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +90,43 @@ def test_waiting_takes_all_or_none(
     with caplog.at_level("INFO"):
         assert take_devices(3, tmp_path) == ["3", "5", "GPU-abc"]
     assert "waiting for 3 of the GPUs 3, 5, GPU-abc" in caplog.text
+
+
+def hold_one(folder: Path, diary: Path) -> None:
+    """A job: takes a device, writes that it has it, holds it a moment, writes that it goes, and ends."""
+    (name,) = take_devices(1, folder)
+    with open(diary, "a", buffering=1) as lines:
+        lines.write(f"+{name}\n")
+        time.sleep(0.01)
+        lines.write(f"-{name}\n")
+    os._exit(0)
+
+
+@pytest.mark.parametrize("jobs", [4, 24])
+def test_jobs_at_once_never_share_a_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    monkeypatch.setattr(devices, "_identities", dict)
+    monkeypatch.setattr(devices, "_LOOK_SECONDS", 0.005)
+    diary = tmp_path / "diary.txt"
+    context = multiprocessing.get_context("fork")
+    started = [context.Process(target=hold_one, args=(tmp_path / "locks", diary)) for _ in range(jobs)]
+    for job in started:
+        job.start()
+    for job in started:
+        job.join(60)
+    assert [job.exitcode for job in started] == [0] * jobs
+    held: set[str] = set()
+    lines = diary.read_text().split()
+    assert len(lines) == 2 * jobs
+    for line in lines:
+        if line[0] == "+":
+            assert line[1:] not in held, f"two jobs hold GPU {line[1:]}: {lines}"
+            held.add(line[1:])
+        else:
+            held.remove(line[1:])
+    assert {line[1:] for line in lines} <= {"0", "1", "2", "3"}
 
 
 def test_threads_are_shared_among_processes() -> None:
