@@ -27,7 +27,13 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--form", required=True, help=f"what is read: {', '.join(FORM_NAMES)}")
     parser.add_argument("--source", required=True, type=Path, help="the file or folder to read")
     parser.add_argument("--out", required=True, type=Path, help="the store to write")
-    parser.add_argument("--profile", default="lxmert-36", help="extraction profile the features come from")
+    parser.add_argument("--profile", help="extraction profile the features come from; default: lxmert-36")
+    parser.add_argument(
+        "--made-by",
+        metavar="NAME",
+        help="instead: a name for features that no profile describes, such as vlp",
+    )
+    parser.add_argument("--max-boxes", type=int, help="most boxes of an image; default: the profile's")
     parser.add_argument("--detector", default="full", help="size of the detector that made them")
     parser.add_argument("--like", type=Path, help="take profile, widths and classes from this store instead")
     parser.add_argument(
@@ -107,12 +113,22 @@ def _schema(args: argparse.Namespace) -> StoreSchema:
     from lxmert.data.formats.transfer import schema_from_documents
     from lxmert.specs.documents import read_document
 
-    if not args.like:
-        return schema_from_documents(
-            read_document("profile", args.profile), read_document("detector_size", args.detector), args.dtype
-        )
-    with RegionStore(args.like) as store:
-        schema = store.schema
+    stated = [name for name in ("like", "profile", "made_by") if getattr(args, name)]
+    if len(stated) > 1:
+        one, other = (f"--{name.replace('_', '-')}" for name in stated[:2])
+        raise SpecError(f"{one} and {other}: both say where the features come from; give one of them.")
+    if args.made_by and args.max_boxes is None:
+        raise SpecError(f"--made-by {args.made_by}: needs --max-boxes, the most boxes of an image.")
+    if args.like:
+        with RegionStore(args.like) as store:
+            schema = store.schema
+    else:
+        profile = read_document("profile", args.profile or "lxmert-36")
+        schema = schema_from_documents(profile, read_document("detector_size", args.detector), None)
+    if args.made_by:
+        schema = dataclasses.replace(schema, profile={"profile": args.made_by, "version": 1})
+    if args.max_boxes is not None:
+        schema = dataclasses.replace(schema, max_boxes=args.max_boxes)
     return dataclasses.replace(schema, feature_dtype=args.dtype) if args.dtype else schema
 
 

@@ -182,3 +182,26 @@ def test_sizes_come_from_official_files(tmp_path):
         (tmp_path / "wrong.json").write_text(text)
         with pytest.raises(DataError, match=told):
             ImageSizes(tmp_path / "wrong.json")
+
+
+def test_features_of_a_detector_of_no_profile_have_a_name(tmp_path, store, capsys):
+    small = tmp_path / "small.lmdb"
+    schema = make_schema(2048, 3, object_classes=1600, attribute_classes=400)
+    regions = make_regions(1, 3, 2048)
+    with RegionWriter(small, schema) as writer:
+        writer.put("a", regions)
+        writer.finish({})
+    assert export("npz", small, tmp_path / "y") == 0
+    made_by = ("--made-by", "vlp", "--max-boxes", 100)
+    assert bring_back("npz", tmp_path / "y", tmp_path / "b.lmdb", *made_by, "--dtype", "float16") == 0
+    with RegionStore(tmp_path / "b.lmdb") as back:
+        assert back.schema.profile_name == "vlp" and back.schema.max_boxes == 100
+        assert_equal(back.regions("a"), regions)
+    for options, told in (
+        (("--made-by", "vlp"), "--made-by vlp: needs --max-boxes"),
+        ((*made_by, "--profile", "lxmert-36"), "--profile and --made-by: both say"),
+        (("--like", store, "--max-boxes", 0), "max_boxes is 0"),
+        (("--like", small, "--max-boxes", 2), "3 boxes, profile test has 1 to 2"),
+    ):
+        assert bring_back("npz", tmp_path / "y", tmp_path / "c.lmdb", *options) == 2
+        assert told in capsys.readouterr().err
