@@ -17,6 +17,7 @@ from lxmert.specs.documents import (
     recipe_path,
     shown,
 )
+from lxmert.specs.further_splits import split_mistakes, with_splits
 from lxmert.specs.minival import with_drawn_ids
 from lxmert.specs.own import GIVEN, OWN, lay_own_over, own_mistakes
 
@@ -88,6 +89,7 @@ class Resolved:
             self._take_own_data()
         self.datasets = {name: self._document("dataset", name) for name in document_names("dataset")}
         self.tasks = {name: self._document("task", name) for name in self._task_names()}
+        self._choose_splits()
         if self.config["minival"] == "drawn":
             self._draw_minival()
         self._check_tasks_have_data()
@@ -154,6 +156,18 @@ class Resolved:
             self.branches["weights"] = GIVEN
         if "train" not in self.own["detector"]:
             self.branches["detector"] = GIVEN
+
+    def _choose_splits(self) -> None:
+        """Leaves out further splits, but for those that config.yaml names, which are answered too."""
+        wanted, download = self.config["further_splits"], self.branches["features"] == DOWNLOAD
+        for name in wanted:
+            self._known(f"further_splits/{name}", "task", name, list(self.tasks))
+        sets = [entry for dataset in self.datasets.values() for entry in dataset["image_sets"].items()]
+        featureless = [name for name, entry in sets if download and "tsv" not in entry]
+        for name, document in self.tasks.items():
+            for text in split_mistakes(document, wanted.get(name, []), self.corpus, featureless):
+                self._complain(f"further_splits/{name}", text)
+            self.tasks[name] = with_splits(document, wanted.get(name, []))
 
     def _draw_minival(self) -> None:
         if self.corpus["raw"] != "assets":

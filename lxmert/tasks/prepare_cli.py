@@ -77,7 +77,8 @@ def prepare(
     if hasattr(module, "prepare"):
         module.prepare(task, min_count, max_tokens, meta, raw, tokenizer, images, out_folder, answers_table)
         return
-    images.require(part["image_set"] for part in task["splits"].values())
+    splits = {split: part for split, part in task["splits"].items() if not part.get("further")}
+    images.require(part["image_set"] for part in splits.values())
     answers = read_answers(answers_table) if answers_table else module.build_answers(raw, task, min_count)
     if not answers:
         raise DataError(
@@ -85,7 +86,7 @@ def prepare(
         )
     atomic_write_json(out_folder / "answers.json", answers)
     log.info("%s: %s answers", task["task"], count(len(answers)))
-    for split, part in task["splits"].items():
+    for split, part in splits.items():
         file = ExampleFile(
             out_folder / f"{split}.safetensors",
             images,

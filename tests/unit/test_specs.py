@@ -303,6 +303,17 @@ class TestPlan:
         runs = {"vqa_scratch": None, "gqa_scratch": None}
         assert list(load_plan({"blind_baselines": False, "runs": runs}).runs) == ["vqa", "gqa", "nlvr2"]
 
+    def test_further_splits(self):
+        assert "hidden" not in load_plan({"corpus": "full"}).tasks["nlvr2"]["splits"]
+        config = {"corpus": "full", "features": "extract", "further_splits": {"nlvr2": ["hidden"]}}
+        plan = load_plan(config)
+        assert plan.scored_splits("nlvr2") == ["valid", "test", "hidden"]
+        assert "nlvr2_hidden" in plan.used_image_sets()
+        assert {"nlvr2/data/test2.json", "nlvr2/images/test2"} <= set(plan.all_raw_files())
+        # Training has nothing to do with it.
+        plain = load_plan({**config, "further_splits": {}})
+        assert plan.finetune_spec("nlvr2") == plain.finetune_spec("nlvr2")
+
     def test_further_runs_of_the_corpus(self):
         assert list(load_plan({"tasks": ["nlvr2"]}).runs) == ["nlvr2", "nlvr2_blind"]
         assert not any("scratch" in name for name in load_plan({"corpus": "full"}).runs)

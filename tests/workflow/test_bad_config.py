@@ -21,6 +21,12 @@ CASES = [
         'overrides/lxmert/vqa/optimizer/lr: must be a number, is the text "5e-5".'
         " YAML reads that as text; write 5.0e-5.",
     ),
+    ("further_splits: {nlvr2: [hiden]}", 'further_splits/nlvr2: unknown further split "hiden". Did you mean'),
+    ("further_splits: {nlvr2: [hidden]}", "further_splits/nlvr2: corpus sample has no hidden; leave it out."),
+    (
+        "{corpus: full, further_splits: {nlvr2: [hidden]}}",
+        "further_splits/nlvr2: nobody published features of hidden; set features: extract.",
+    ),
     ("minival: drawn", "minival: corpus sample has images of its own"),
     ("{corpus: full, minival: drawn, annotations: published}", "minival: the published annotations are of"),
     ("runs: {mine: {init: scratch}}", "runs/mine/task: missing; add it"),

@@ -59,7 +59,7 @@ def test_what_a_phase_takes(tree, capsys, task, phase, text):
         ("gqa", "test-dev", json.dumps([{**GQA[0], "prediction": ""}, *GQA[1:]]), "is empty"),
         ("nlvr2", "test-p", "test1-9-0-0, True\n", "without blanks"),
         ("nlvr2", "test-p", "test1-9-0-0,1\n", "must be True or False"),
-        ("nlvr2", "test-u", "", "has no such phase or split"),
+        ("nlvr2", "test-x", "", "has no such phase or split"),
     ],
 )
 def test_what_it_refuses(tree, capsys, task, phase, text, words):
@@ -69,7 +69,7 @@ def test_what_it_refuses(tree, capsys, task, phase, text, words):
 
 
 def test_phases_name_splits():
-    for name, phases in (("vqa", 2), ("gqa", 3), ("nlvr2", 2)):
+    for name, phases in (("vqa", 2), ("gqa", 3), ("nlvr2", 3)):
         task = read_document("task", name)
         assert len(task["phases"]) == phases
         for phase, split in task["phases"].items():
