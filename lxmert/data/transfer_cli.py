@@ -17,6 +17,8 @@ from lxmert.progress import count
 
 log = logging.getLogger(__name__)
 
+# Whose readers shape all images' arrays alike.
+_ONE_COUNT = {"lxmert-tsv": "LXMERT", "vlp-hdf5": "VLP"}
 LINE_ENDS = {"crlf": b"\r\n", "lf": b"\n"}
 # Options of the forms: command line's name by `Options`' name.
 _OPTIONS = {"line_end": "--line-end", "prefix": "--prefix", "database": "--database", "sizes": "--sizes"}
@@ -143,8 +145,15 @@ def _export(args: argparse.Namespace, form: Form, options: Options) -> None:
             args.store, "class files" if args.form == "vlp-hdf5" else "soft labels",
         )  # fmt: skip
     writer = form.writer(args.out, options, store.schema)
-    images = export_store(store, writer, _cut(args.cut), args.order == "id")
-    log.info("%s: %s images", args.out, count(images))
+    done = export_store(store, writer, _cut(args.cut), args.order == "id")
+    boxes = str(done.most) if done.least == done.most else f"{done.least} to {done.most}"
+    kept = " before its cut" if args.form == "uniter-img-db" else ""
+    log.info("%s: %s images of %s boxes%s", args.out, count(done.images), boxes, kept)
+    if args.form in _ONE_COUNT and done.least != done.most:
+        log.warning(
+            "%s: %s's own reader takes one number of boxes only; here are %s", args.out,
+            _ONE_COUNT[args.form], boxes,
+        )  # fmt: skip
 
 
 def _cut(text: str | None) -> Cut | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def import_store(reader: Reader, out: str | Path, schema: StoreSchema) -> str:
     Raises:
         DataError: an image is malformed, appears twice or does not fit; its place is named.
     """
-    schema = dataclasses.replace(schema, class_scores=reader.class_scores)
+    schema = replace(schema, class_scores=reader.class_scores)
     progress = Progress(reader.total, reader.unit, "import")
     images, buffer = 0, bytearray()
     with atomic_path(out) as temporary:
@@ -82,8 +82,17 @@ def import_store(reader: Reader, out: str | Path, schema: StoreSchema) -> str:
     return digest
 
 
-def export_store(store: RegionStore, writer: Writer, cut: Cut | None = None, by_id: bool = False) -> int:
-    """Writes a store in a foreign form in constant memory; returns the number of images.
+@dataclass(frozen=True)
+class Exported:
+    """How many images were written, and the least and most boxes of one."""
+
+    images: int
+    least: int
+    most: int
+
+
+def export_store(store: RegionStore, writer: Writer, cut: Cut | None = None, by_id: bool = False) -> Exported:
+    """Writes a store in a foreign form in constant memory; returns what was written.
 
     Args:
         store: what to read.
@@ -103,7 +112,7 @@ def export_store(store: RegionStore, writer: Writer, cut: Cut | None = None, by_
     proposals = in_proposal_order(store.schema)
     # Given boxes stand in their giver's order, by which other files refer to them.
     rank = writer.ranked and store.schema.profile.get("given_boxes") != "regions"
-    read_bytes = 0
+    read_bytes, counts = 0, set()
     with writer:
         for position in track(order, len(order), "images", label="export"):
             regions = store.regions_at(position)
@@ -116,11 +125,12 @@ def export_store(store: RegionStore, writer: Writer, cut: Cut | None = None, by_
             except ValueError as error:
                 raise DataError(f"{store.path}: image {store.ids[position]} {error}.") from error
             writer.put(store.ids[position], regions)
+            counts.add(len(regions))
             del regions
             if read_bytes >= DROP_BYTES:
                 read_bytes = 0
                 store.close()
-    return len(order)
+    return Exported(len(order), min(counts, default=0), max(counts, default=0))
 
 
 def _best_first(regions: Regions, proposals: bool) -> Regions:

@@ -158,6 +158,15 @@ def test_hdf5_files_are_as_vlp_opens_them(tmp_path, store):
         assert path.read_bytes() == (tmp_path / "y" / path.name).read_bytes()
 
 
+def test_a_reader_of_one_number_of_boxes_is_thought_of(tmp_path, store, capsys):
+    assert export("lxmert-tsv", store, tmp_path / "a.tsv") == 0
+    told = capsys.readouterr().err
+    assert "7 images of 10 to 100 boxes" in told and "LXMERT's own reader takes one number of boxes" in told
+    assert export("lxmert-tsv", store, tmp_path / "b.tsv", "--cut", "10") == 0
+    told = capsys.readouterr().err
+    assert "7 images of 10 boxes" in told and "own reader" not in told
+
+
 def test_a_cut_is_exported(tmp_path, store):
     for cut in ("36", "lxmert-36", "{rule: top, boxes: 36}"):
         out = tmp_path / f"{len(cut)}"

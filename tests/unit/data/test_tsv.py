@@ -35,7 +35,7 @@ def import_tsv(source: Path, out: Path, schema, columns: str = "lxmert") -> str:
 
 
 def export_tsv(store: Path, out: Path, columns: str = "lxmert", line_end=b"\r\n", by_id=False) -> int:
-    return export_store(RegionStore(store), TsvWriter(out, columns, line_end), by_id=by_id)
+    return export_store(RegionStore(store), TsvWriter(out, columns, line_end), by_id=by_id).images
 
 
 def write_tsv(path: Path, count: int = 3, columns: str = "lxmert", line_end: bytes = b"\r\n") -> Path:
