@@ -13,6 +13,7 @@ from lxmert.data.answers import (
     build_answer_table,
     convert_answer,
     match_answers,
+    match_labels,
     read_answer_table,
     read_answers,
     soft_scores,
@@ -127,6 +128,36 @@ def test_real_heads_find_their_rows(shared_data, task, answers, matched):
     missing = [label for label, row in zip(labels, rows, strict=True) if row < 0]
     if task == "vqa":
         assert missing == ["", "visilab", "5 star", "1 4", "1 world"]
+
+
+@pytest.mark.parametrize(("task", "zeroed"), [("vqa", 5), ("gqa", 106)])
+def test_real_answers_without_a_row_start_at_zero_and_are_listed(shared_data, task, zeroed):
+    torch = pytest.importorskip("torch")
+    from lxmert.models.heads import build_head, warm_start_answers
+
+    table = read_answer_table(shared_data / "lxmert" / "all_ans.json")
+    labels = read_answers(shared_data / task / "trainval_label2ans.json")
+    match = match_labels(labels, table)
+    target, source = (build_head("classification", 2, count) for count in (len(labels), len(table)))
+    for head in (target, source):
+        for parameter in head.parameters():
+            torch.nn.init.normal_(parameter)
+    assert warm_start_answers(target, source, match.rows.tolist()) == len(labels) - zeroed
+    index = {answer: number for number, answer in enumerate(labels)}
+    for answer in match.missing:
+        assert not target.outer.weight[index[answer]].any() and not target.outer.bias[index[answer]]
+    for answer in ("yes", "no", "left"):
+        row = table.index[answer]
+        assert torch.equal(target.outer.weight[index[answer]], source.outer.weight[row])
+        assert torch.equal(target.outer.bias[index[answer]], source.outer.bias[row])
+    assert torch.equal(target.inner.weight, source.inner.weight) and torch.equal(
+        target.norm.bias, source.norm.bias
+    )
+    assert match.record() == {"pretrained": len(labels) - zeroed, "zeroed": match.missing}
+    assert len(match.missing) == zeroed and f"{zeroed} at zero: " in str(match)
+    if task == "gqa":  # it lacks the tag of GQA in the table, and has a row all the same
+        row = table.index["snow boots"]
+        assert "gqa" not in table.datasets[row] and match.rows[index["snow boots"]] == row
 
 
 def test_the_real_table_is_canonical(shared_data):

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_task import IMAGES, TinyTask
 
+from lxmert.convert.converting import Wish, convert
 from lxmert.data.batching import Examples, FinetuneBatches, PretrainBatches
 from lxmert.data.regions import RegionSource
 from lxmert.data.wordpiece import read_vocabulary
@@ -283,6 +285,22 @@ def test_answers_mean_what_they_meant_in_training(tiny: TinyTask, tmp_path: Path
     save_weights(weights, weights_of(trainer), {key: meta[key] for key in ("spec", "model")})
     with pytest.raises(WeightsError, match="has 3 answers, but answers.json lists 4"):
         predict(*arguments[:2], folder, *arguments[3:], tmp_path / "three", CPU)
+
+
+def test_weights_of_another_program_predict(tiny: TinyTask, tmp_path: Path) -> None:
+    """A folder as others write it, without our header, answers as the run it came from."""
+    spec = tiny.spec(recipe={"max_steps": 3})
+    trainer, meta = finetune(spec, inputs_of(tiny), tmp_path / "state", CPU, 0)
+    save_weights(tmp_path / "w.safetensors", weights_of(trainer), meta)
+    list(convert(tmp_path / "w.safetensors", tmp_path / "hub", Wish(to="transformers")))
+    model = tmp_path / "hub" / "model.safetensors"
+    save_file(load_file(model), model, {"format": "pt"})
+    list(convert(tmp_path / "hub", tmp_path / "back.safetensors", Wish()))
+    arguments = (spec, tiny.features, tiny.folder / "single", "valid")
+    one, _ = predict(*arguments, tmp_path / "w.safetensors", tmp_path / "one", CPU)
+    two, _ = predict(*arguments, tmp_path / "back.safetensors", tmp_path / "two", CPU)
+    assert np.array_equal(one, two)
+    assert answers_of(tmp_path / "back.safetensors", tiny.folder / "single") == ["a", "b", "c"]
 
 
 def test_pretraining_begins_with_bert(tiny: TinyTask, tmp_path: Path) -> None:
