@@ -37,8 +37,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
         DataError: the disk is full, or the folder cannot be written.
     """
     temporary = out.with_name(f"{out.name}.tmp-{os.getpid()}")
-    make_folder(temporary)
     try:
+        make_folder(temporary)
         yield temporary
         make_folder(out)
         for name in _FILES:
@@ -48,6 +48,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
                 (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise explain_os_error(error, out) from error
+    except DataError as error:  # of a file inside
+        raise DataError(str(error).replace(str(temporary), str(out))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

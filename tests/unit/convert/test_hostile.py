@@ -8,6 +8,8 @@ import pickle
 import random
 import re
 import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -149,6 +151,31 @@ def test_a_cut_off_file_is_named(ours: Callable[[str], Path], tmp_path: Path) ->
         with pytest.raises(WeightsError, match="damaged weights file|not a readable|no readable"):
             run(source, tmp_path / "out", "transformers", heads=3)
         assert not list(tmp_path.glob("out*"))
+
+
+def test_a_full_disk_leaves_nothing(ours: Callable[[str], Path], tmp_path: Path) -> None:
+    """RLIMIT_FSIZE stands for it: every form fails half way, with one line that names the output."""
+    source, folder = ours("vqa"), tmp_path / "out"
+    run(source, tmp_path / "w.pth", "reference")
+    outputs = [(source, "hub", "transformers"), (source, "o.pth", "reference")]
+    outputs.append((tmp_path / "w.pth", "o.safetensors", "ours"))
+    code = (
+        "import resource\n"
+        "from lxmert.convert.converting import Wish, convert\n"
+        "from lxmert.errors import DataError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        f"for source, name, to in {[(str(a), b, c) for a, b, c in outputs]!r}:\n"
+        "    try:\n"
+        f"        list(convert(source, {str(folder)!r} + '/' + name, Wish(to=to, heads=3)))\n"
+        "    except DataError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3 and all("the file grew past the allowed size" in line for line in lines)
+    for line, (_, name, _) in zip(lines, outputs, strict=True):
+        assert line.startswith(f"{folder / name}") and ".tmp-" not in line
+    assert not list(folder.rglob("*"))
 
 
 def test_a_file_of_ours_in_a_form_nobody_writes(tmp_path: Path) -> None:
