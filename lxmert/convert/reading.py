@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lxmert.convert.configs import FREE, answers_of, are_answers, check_config, settings_of
 from lxmert.convert.describing import Description, check_size, describe, left_out
 from lxmert.convert.documents import FORMS, Names, read_names
@@ -263,11 +261,6 @@ def _metadata(opened: Opened, form: str, described: Description) -> dict[str, An
 def _agrees(model: Mapping[str, Any], described: Description) -> bool:
     counts = {name: value for name, value in described.counts().items() if value is not None}
     return all(model.get(name) == value for name, value in counts.items())
-
-
-def dtypes(weights: Weights) -> set[torch.dtype]:
-    """Number formats of the tensors."""
-    return {stored.dtype for stored in weights.stored.values()}
 
 
 def explain(weights: Weights) -> list[str]:
