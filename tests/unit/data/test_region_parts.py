@@ -119,3 +119,10 @@ def test_verbs_take_sizes_and_see_every_part(tmp_path, shards, capsys):
     with pytest.raises(SystemExit):
         main(["merge", *parts, "--part-size", "much"])
     assert "must be a size such as 8GB" in capsys.readouterr().err
+
+
+def test_several_files_are_exported_as_one(tmp_path, stores):
+    for name in ("one", "many"):
+        arguments = ["--form", "lxmert-tsv", "--store", str(stores / f"{name}.lmdb")]
+        assert main(["store", "export", *arguments, "--out", str(tmp_path / f"{name}.tsv")]) == 0
+    assert (tmp_path / "one.tsv").read_bytes() == (tmp_path / "many.tsv").read_bytes()
