@@ -226,7 +226,7 @@ def load_detector(path: str | Path) -> tuple[Detector, dict[str, Any]]:
     """A detector and its metadata from a safetensors file.
 
     Raises:
-        WeightsError: the file is not of this kind, or a tensor is missing, unknown or misshapen.
+        WeightsError: the file is not of this kind, or a tensor is missing, unknown, misshapen or not finite.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -254,6 +254,11 @@ def load_detector(path: str | Path) -> tuple[Detector, dict[str, Any]]:
         if tensors[name].shape != shape:
             raise WeightsError(
                 f"{path}: {name} is {list(tensors[name].shape)}, should be {list(shape)}; convert it again."
+            )
+        # Some of the ReLUs that run on it give 0 for what is not a number, and nobody would see it later.
+        if not tensors[name].isfinite().all():
+            raise WeightsError(
+                f"{path}: {name} holds numbers that are not finite; train or convert it again."
             )
     model.load_state_dict(tensors, assign=True)
     model.apply_meta(meta)

@@ -2,6 +2,9 @@
 
 PyTorch's own calls write a result, then read and write it again for a sum and for a ReLU. On machines where
 fresh memory is dear that costs as much as a tenth of the arithmetic.
+
+One difference: the ReLU of what is not a number is 0 here, where PyTorch's is not a number either. Weights
+must be finite, then; `load_detector` sees to it.
 """
 
 from __future__ import annotations

@@ -191,6 +191,8 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         ({"extra": torch.zeros(1)}, "extra"),
         ({name: torch.zeros(2, 2)}, name),
         ({name: None}, name),
+        ({name: tensors[name] * float("nan")}, f"{name} holds numbers that are not finite"),
+        ({name: tensors[name] * float("inf")}, f"{name} holds numbers that are not finite"),
     ):
         changed = {k: v for k, v in {**tensors, **change}.items() if v is not None}
         save_file(changed, path, meta)
