@@ -131,9 +131,9 @@ def _added_conv_flops(other: Any, x: Any, weight: Any, *_: Any, **__: Any) -> in
 
 
 FORMULAS = {
-    torch.ops.mkldnn._linear_pointwise.default: _linear_flops,
-    torch.ops.mkldnn._convolution_pointwise.default: _conv_flops,
-    torch.ops.mkldnn._convolution_pointwise_.binary: _added_conv_flops,
+    torch.ops.mkldnn._linear_pointwise: _linear_flops,
+    torch.ops.mkldnn._convolution_pointwise: _conv_flops,
+    torch.ops.mkldnn._convolution_pointwise_: _added_conv_flops,
 }
 
 
