@@ -14,7 +14,7 @@ ENTER := export PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONNOUSERSITE=1;
 CORES ?= all
 DEMO := results/vqa/test_predict.json results/gqa/submit_predict.json results/nlvr2/test_predict.csv report
 EASY_VQA ?= easy_vqa
-TESTS ?= tests/unit tests/golden tests/workflow tests/e2e
+TESTS ?= tests/unit tests/golden tests/bench tests/workflow tests/e2e
 
 .PHONY: help environment demo easy-vqa test lint clean
 

@@ -1,9 +1,8 @@
 """TSV to region store beside bare base64 decoding plus writing, and the peak memory of the import.
 
-Prints ratios from one run: candidates take turns, one round to warm up, then the median and range of the
-rest. Every candidate ends with its file flushed to the disk. Run from the root of a checkout:
+    python benchmarks/bench_tsv.py [--rows N]
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_tsv.py
+Every candidate ends with its file flushed to the disk; one thread.
 """
 
 from __future__ import annotations
@@ -11,15 +10,14 @@ from __future__ import annotations
 import argparse
 import binascii
 import os
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from timing import alternate, parse, peak_memory_mb, ratio, record
 
 from lxmert.data.formats.transfer import import_store, schema_from_documents
 from lxmert.data.formats.tsv import write_row
@@ -68,51 +66,70 @@ def run_import(tsv: Path, out: Path, dtype: str) -> None:
 
 
 def main() -> None:
-    """Builds, measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Builds and measures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--import-only", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parse(parser)
     if args.import_only:
         run_import(args.import_only, args.import_only.with_suffix(".peak"), "float16")
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(peak_memory_mb())
         return
+    if args.tiny:
+        args.rows, args.repeats = 20, 1
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
-        measure(Path(name), args.rows, args.rounds)
+        tsv = Path(name) / "a.tsv"
+        write_tsv(tsv, args.rows)
+        measure_speed(tsv, args.repeats)
+        measure_memory(tsv, args.rows)
 
 
-def measure(folder: Path, rows: int, rounds: int) -> None:
-    """Times the candidates in turn, then the memory of imports of two sizes."""
-    tsv = folder / "a.tsv"
-    write_tsv(tsv, rows)
-    size = tsv.stat().st_size
-    print(f"numpy {np.__version__}, {rows} rows of 36 x 2048, {size / 1e6:.0f} MB")
-    seconds: dict[str, list[float]] = {"bare decoding and writing": [], "float16": [], "float32": []}
-    for number in range(rounds + 1):
-        for candidate, values in seconds.items():
-            out = folder / "out"
+def measure_speed(tsv: Path, repeats: int) -> None:
+    """Times the candidates in turn."""
+    out, size = tsv.with_name("out"), tsv.stat().st_size
+
+    def writing(write: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
             out.unlink(missing_ok=True)
-            began = time.perf_counter()
-            if candidate.startswith("bare"):
-                decode_and_write(tsv, out)
-            else:
-                run_import(tsv, out, candidate)
-            if number:
-                values.append(time.perf_counter() - began)
-    bare = statistics.median(seconds["bare decoding and writing"])
-    for candidate, values in seconds.items():
-        low, middle, high = min(values), statistics.median(values), max(values)
-        print(
-            f"  {candidate:26s} {size / middle / 1e6:7.0f} MB/s of TSV ({size / high / 1e6:.0f} to "
-            f"{size / low / 1e6:.0f}), speed / bare {bare / middle:.2f} (bar 0.80)"
+            write()
+
+        return run
+
+    timings = alternate(
+        {
+            "bare": writing(lambda: decode_and_write(tsv, out)),
+            "float16": writing(lambda: run_import(tsv, out, "float16")),
+            "float32": writing(lambda: run_import(tsv, out, "float32")),
+        },
+        repeats,
+    )
+    for dtype in ("float16", "float32"):
+        spread = ratio(timings, "bare", dtype)
+        record(
+            f"bench_tsv/{dtype}",
+            f"Speed of importing a TSV as {dtype}, of that of bare base64 decoding plus writing",
+            spread["median"],
+            0.8,
+            "%",
+            timings,
+            spread,
+            {"MB of TSV a second": f"{size / timings[dtype].median / 1e6:.0f}"},
         )
-    short = folder / "short.tsv"
+
+
+def measure_memory(tsv: Path, rows: int) -> None:
+    """The peak of an import in a process of its own, and of one a tenth as long."""
+    short = tsv.with_name("short.tsv")
     write_tsv(short, max(1, rows // 10))
+    peaks = {}
     for path in (short, tsv):
         command = [sys.executable, __file__, "--import-only", str(path)]
-        peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        print(f"  peak memory, {path.stat().st_size / 1e6:6.0f} MB of TSV: {peak:.0f} MB (bar 500)")
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        peaks[f"{path.stat().st_size / 1e6:.0f} MB of TSV"] = float(done.stdout)
+    notes = {what: f"{peak:.0f} MB" for what, peak in peaks.items()}
+    claim = "Peak memory of importing a TSV; below the bar is better"
+    record("bench_tsv/memory", claim, max(peaks.values()), 500.0, " MB", notes=notes)
 
 
 if __name__ == "__main__":

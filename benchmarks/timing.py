@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).with_name("results.json")
+_CORES = len(os.sched_getaffinity(0))  # before a benchmark keeps to fewer
 _results: Path | None = RESULTS  # where figures go; None: nowhere
 
 
@@ -45,7 +46,7 @@ class Timing:
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Arguments, with the options that every benchmark has; sets where figures go."""
     global _results
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=_CORES)
     parser.add_argument(
         "--tiny", action="store_true", help="sizes of seconds, to see that it runs; keeps no figures"
     )
@@ -116,13 +117,13 @@ def peak_memory_mb() -> float:
 
 
 def machine() -> str:
-    """Processor and number of cores this process may use."""
+    """Processor and number of cores."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         name = lines[0].partition(":")[2].strip() if lines else name
-    return f"{name}, {len(os.sched_getaffinity(0))} cores"
+    return f"{name}, {_CORES} cores"
 
 
 def record(
