@@ -137,14 +137,15 @@ class Readers:
             self.store.read_batch(images, self.features, self.norms, self.mask)
 
     def msgpack_batches(self, order: list[str]) -> None:
-        """Theirs: tensors of each image, then one padded batch."""
-        padded = torch.empty(BATCH, self.boxes, self.width)
-        padded_boxes = torch.empty(BATCH, self.boxes, 6)
+        """Theirs: tensors of each image, boxes with their area, then one padded batch of zeros to fill."""
         for images in _batches(order):
+            padded = torch.zeros(BATCH, self.boxes, self.width)
+            padded_boxes = torch.zeros(BATCH, self.boxes, 7)
             for row, image_id in enumerate(images):
                 record = self.unpack(image_id)
+                boxes = torch.tensor(record["norm_bb"]).float()
                 padded[row] = torch.tensor(record["features"]).float()
-                padded_boxes[row] = torch.tensor(record["norm_bb"]).float()
+                padded_boxes[row] = torch.cat([boxes, boxes[:, 4:5] * boxes[:, 5:]], dim=-1)
 
     def half_batches(self, order: list[str]) -> None:
         """Ours: batches as stored, with boxes."""

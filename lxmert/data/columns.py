@@ -189,7 +189,8 @@ class Columns:
             return np.empty(entry["shape"], dtype)
         if self._bytes is None:
             try:
-                self._bytes = np.memmap(self.path, mode="r", dtype=np.uint8)
+                # As a plain array: each view of a memmap costs microseconds to dress up as one.
+                self._bytes = np.asarray(np.memmap(self.path, mode="r", dtype=np.uint8))
             except OSError as error:
                 raise explain_os_error(error, self.path) from error
         return self._bytes[self._begin + start : self._begin + end].view(dtype).reshape(entry["shape"])

@@ -30,10 +30,9 @@ def pad_ragged(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tup
     lengths = offsets[rows + 1] - starts
     columns = np.arange(max(int(lengths.max(initial=0)), 1))
     real = columns < lengths[:, None]
-    positions = np.where(real, starts[:, None] + columns, 0)
-    if not len(values):
-        return np.zeros(real.shape, np.int64), real.astype(np.int64)
-    return np.where(real, values[positions], 0).astype(np.int64), real.astype(np.int64)
+    padded = np.zeros(real.shape, np.int64)
+    padded[real] = values[(starts[:, None] + columns)[real]]
+    return padded, real.astype(np.int64)
 
 
 def mask_words(
@@ -62,12 +61,16 @@ def mask_words(
     Returns:
         int64 [B, L] input, and int64 [B, L] labels, -1 where nothing is asked.
     """
-    choices = draw.random((3, *input_ids.shape))
-    chosen = (choices[0] < rate) & (attention_mask == 1) & ~np.isin(input_ids, special_ids)
-    hidden = chosen & (choices[1] < _HIDDEN)
-    replaced = chosen & (choices[1] >= _HIDDEN) & (choices[1] < _HIDDEN + _REPLACED)
-    masked = np.where(hidden, mask_id, input_ids)
-    masked = np.where(replaced, (choices[2] * vocabulary).astype(np.int64), masked)
+    chance = draw.random(input_ids.shape, np.float32)
+    chosen = (chance < rate) & (attention_mask == 1)
+    for special in special_ids:
+        chosen &= input_ids != special
+    # One number decides both: below `rate` it is again uniform.
+    hidden, replaced = chosen & (chance < _HIDDEN * rate), chosen & (chance >= _HIDDEN * rate)
+    replaced &= chance < (_HIDDEN + _REPLACED) * rate
+    masked = input_ids.copy()
+    masked[hidden] = mask_id
+    masked[replaced] = draw.integers(0, vocabulary, int(replaced.sum()))
     return masked, np.where(chosen, input_ids, IGNORED)
 
 
@@ -108,11 +111,9 @@ def choose_regions(
     shape: tuple[int, int], rate: float, draw: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which regions are asked for, which of them are zeroed, and which are replaced: bool [B, R] each."""
-    choices = draw.random((2, *shape))
-    chosen = choices[0] < rate
-    zeroed = chosen & (choices[1] < _HIDDEN)
-    replaced = chosen & (choices[1] >= _HIDDEN) & (choices[1] < _HIDDEN + _REPLACED)
-    return chosen, zeroed, replaced
+    chance = draw.random(shape, np.float32)
+    chosen, zeroed = chance < rate, chance < _HIDDEN * rate
+    return chosen, zeroed, (chance < (_HIDDEN + _REPLACED) * rate) & ~zeroed
 
 
 def masked_features(features: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -149,13 +150,18 @@ def sample_answers(
         int64 [B].
     """
     lots = draw.random(len(rows))
-    table, real = pad_ragged(ids, offsets, rows)
-    weights = np.zeros(real.shape, np.float64)
-    starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
-    if len(scores):
-        positions = np.where(real == 1, starts[:, None] + np.arange(real.shape[1]), 0)
-        weights = np.where(real == 1, scores[positions], 0.0)
-    reached = np.cumsum(weights, axis=1)
-    picked = (reached < (lots * reached[:, -1])[:, None]).sum(axis=1)
-    picked = np.minimum(picked, np.maximum(lengths - 1, 0))
-    return np.where(lengths > 0, table[np.arange(len(rows)), picked], IGNORED)
+    starts = offsets[rows]
+    lengths = offsets[rows + 1] - starts
+    answers = np.full(len(rows), IGNORED, np.int64)
+    answered = np.flatnonzero(lengths)
+    answers[answered] = ids[starts[answered]]
+    several = np.flatnonzero(lengths > 1)  # few; only they need the dice
+    if len(several):
+        columns = np.arange(int(lengths.max()))
+        real = columns < lengths[several, None]
+        positions = np.where(real, starts[several, None] + columns, 0)
+        reached = np.cumsum(np.where(real, scores[positions], 0.0), axis=1)
+        picked = (reached < (lots[several] * reached[:, -1])[:, None]).sum(axis=1)
+        picked = np.minimum(picked, lengths[several] - 1)
+        answers[several] = ids[starts[several] + picked]
+    return answers

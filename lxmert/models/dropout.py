@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,7 @@ class DropoutNoise:
         self.passes = 0
         self.before = Before()
         self._places = 0
+        self.number = 0  # under which compiled code finds it; 0: none has been compiled
 
     def begin(self, *key: int, before: Before | None = None) -> None:
         """Set the key, say (seed, step); the next forward pass is number 0.
@@ -67,6 +69,11 @@ class DropoutNoise:
         """The number of the next dropout of the model."""
         self._places += 1
         return self._places
+
+    def register(self) -> None:
+        """Let compiled code draw from here."""
+        self.number = max(_COMPILED, default=0) + 1
+        _COMPILED[self.number] = self
 
     def scaled_mask(self, like: Tensor, rate: float, *place: int, before: int = 0) -> Tensor:
         """0 where dropped, 1 / (1 - rate) elsewhere; shape, dtype and device of `like`.
@@ -117,6 +124,8 @@ class Dropout(nn.Module):
         self.rate = float(rate)
         self.noise = noise
         self.place = noise.new_place()
+        # The place where compiled code reads it: as a tensor, so that all layers share one piece of code.
+        self._place = torch.tensor(self.place, device="cpu")
 
     @property
     def active(self) -> bool:
@@ -133,7 +142,7 @@ class Dropout(nn.Module):
         """
         if not self.active:
             return values
-        return values * self.noise.scaled_mask(values, self.rate, self.place, use, before=before)
+        return values * self._mask(values, use, before)
 
     def add_to(self, residual: Tensor, values: Tensor, *streams: Rows) -> Tensor:
         """``residual + dropout(values)`` in one pass.
@@ -146,10 +155,34 @@ class Dropout(nn.Module):
         if not self.active:
             return residual + values
         parts = [
-            self.noise.scaled_mask(part, self.rate, self.place, use, before=rows.before)
+            self._mask(part, use, rows.before)
             for use, (rows, part) in enumerate(zip(streams, values.split([*map(len, streams)]), strict=True))
         ]
         return torch.addcmul(residual, values, parts[0] if len(parts) == 1 else torch.cat(parts))
+
+    def _mask(self, like: Tensor, use: int, before: int) -> Tensor:
+        if torch.compiler.is_compiling():
+            return _mask_in_compiled_code(
+                like.detach(), self._place, self.noise.number, self.rate, use, before
+            )
+        return self.noise.scaled_mask(like, self.rate, self.place, use, before=before)
+
+
+# Drawing is NumPy's work and depends on counters that change with each step: torch.compile sees one operation
+# without insides, so that a layer stays one graph, and compiled code drops what plain code drops.
+_COMPILED: weakref.WeakValueDictionary[int, DropoutNoise] = weakref.WeakValueDictionary()
+
+
+@torch.library.custom_op("lxmert::dropout_mask", mutates_args=())
+def _mask_in_compiled_code(
+    like: Tensor, place: Tensor, noise: int, rate: float, use: int, before: int
+) -> Tensor:
+    return _COMPILED[noise].scaled_mask(like, rate, int(place), use, before=before)
+
+
+@_mask_in_compiled_code.register_fake
+def _(like: Tensor, place: Tensor, noise: int, rate: float, use: int, before: int) -> Tensor:
+    return torch.empty_like(like)
 
 
 def fold_seed(*parts: int | str) -> int:

@@ -5,9 +5,9 @@ Source: Tan & Bansal 2019, arXiv 1908.07490, section 2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -221,6 +221,8 @@ class LxmertEncoder(nn.Module):
         self.feature_width = feature_width
         self.noise = noise = DropoutNoise()
         self.checkpoint_layers = False  # recompute layers in the backward pass instead of keeping them
+        self._compiled: dict[Callable[..., Any], Callable[..., Any]] | None = None
+        self._compile_options: dict[str, Any] = {}
         self.embeddings = TextEmbeddings(size, vocabulary, noise)
         self.regions = RegionEmbeddings(size, feature_width, noise)
         self.language_layers = nn.ModuleList(BertLayer(size, noise) for _ in range(size.language_layers))
@@ -308,7 +310,24 @@ class LxmertEncoder(nn.Module):
         before = self.noise.before
         return Rows.of(mask, (padded.shape[0], padded.shape[1]), before.regions, before.examples)
 
+    def compile_layers(self, **options: Any) -> None:
+        """From now on training runs its layers through `torch.compile`.
+
+        Layer by layer, not as a whole: equal layers share their code, so that four pieces are compiled, and
+        what depends on a batch's lengths stays outside. Evaluation has its own fast path.
+
+        Args:
+            options: of `torch.compile`.
+        """
+        self.noise.register()
+        self._compiled, self._compile_options = {}, options
+
     def _run(self, layer, *arguments):  # noqa: ANN001, ANN002, ANN202 - what the layer takes and gives
+        if self._compiled is not None and self.training:
+            plain = getattr(layer, "forward", layer)
+            if plain not in self._compiled:
+                self._compiled[plain] = torch.compile(plain, dynamic=True, **self._compile_options)
+            layer = self._compiled[plain]
         if self.checkpoint_layers and self.training and torch.is_grad_enabled():
             return checkpoint(layer, *arguments, use_reentrant=False, preserve_rng_state=False)
         return layer(*arguments)

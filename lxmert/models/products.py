@@ -33,10 +33,37 @@ def product(
     """
     if not by_onednn(tokens, weight):
         return finish_product(functional.linear(tokens, weight, bias), gelu, residual)
+    if torch.is_grad_enabled() and (tokens.requires_grad or weight.requires_grad):
+        return finish_product(_TrainedProduct.apply(tokens, weight, bias), gelu, residual)
     operation = torch.ops.mkldnn._linear_pointwise
     if residual is not None:
         return operation.binary(tokens, residual, weight, bias, "add")
     return operation(tokens, weight, bias, *(("gelu", [], "none") if gelu else ("none", [], "")))
+
+
+class _TrainedProduct(torch.autograd.Function):
+    """The product by oneDNN, and so its gradients."""
+
+    @staticmethod
+    def forward(ctx, tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN001
+        """``tokens @ weight.T + bias``."""
+        ctx.save_for_backward(tokens, weight)
+        return torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, "none", [], "")
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # noqa: ANN001
+        """Gradients of tokens, weight and bias, where they are wanted."""
+        tokens, weight = ctx.saved_tensors
+        of_tokens = of_weight = of_bias = None
+        flat = gradient.reshape(-1, gradient.shape[-1])
+        if ctx.needs_input_grad[0]:
+            of_tokens = torch.ops.mkldnn._linear_pointwise(gradient, weight.t(), None, "none", [], "")
+        if ctx.needs_input_grad[1]:
+            # BLAS is as fast here, and adds up in the order of the rows.
+            of_weight = flat.t() @ tokens.reshape(-1, tokens.shape[-1])
+        if ctx.needs_input_grad[2]:
+            of_bias = flat.sum(0)
+        return of_tokens, of_weight, of_bias
 
 
 def finish_product(values: Tensor, gelu: bool, residual: Tensor | None) -> Tensor:
@@ -47,7 +74,7 @@ def finish_product(values: Tensor, gelu: bool, residual: Tensor | None) -> Tenso
 
 
 def by_onednn(tokens: Tensor, weight: Tensor) -> bool:
-    """Whether :func:`product` asks oneDNN: float32 on the CPU, large enough, and no gradient wanted."""
+    """Whether :func:`product` asks oneDNN: float32 on the CPU, large enough, and not being compiled."""
     return (
         tokens.device.type == "cpu"
         and tokens.dtype == weight.dtype == torch.float32
@@ -55,5 +82,5 @@ def by_onednn(tokens: Tensor, weight: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
-        and not (torch.is_grad_enabled() and (tokens.requires_grad or weight.requires_grad))
+        and not torch.compiler.is_compiling()
     )

@@ -29,7 +29,7 @@ class Engine:
         micro_batch: examples a device holds at once; None: its whole share of the global batch.
         precision: fp32, bf16, fp16 or fp64.
         checkpoint_layers: recompute layers in the backward pass instead of keeping what they made.
-        compile: run the model through `torch.compile`.
+        compile: run the encoder's layers through `torch.compile` in training.
         max_bad_batches: as many batches without a finite loss or gradient end the run.
     """
 
@@ -57,7 +57,7 @@ class Engine:
             encoder.checkpoint_layers = True
         if self.compile:
             _require_compiler(device)
-            encoder.compile(dynamic=True)
+            encoder.compile_layers()
             log.info("torch.compile: the first steps take long, as they are compiled")
 
 
