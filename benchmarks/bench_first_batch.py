@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from big_data import ANSWERS, BOXES, RECIPE, draw_regions, image_name, task_job, write_store, write_task
-from timing import Timing, alternate, record
+from timing import Timing, alternate, parse, record
 
 from lxmert.data.formats.tsv import write_row
 
@@ -107,7 +107,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2000, help="rows of the TSV that is parsed")
     parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
+    args = parse(parser)
+    if args.tiny:
+        global IMAGES, QUESTIONS
+        IMAGES, QUESTIONS = 60, 200
+        args.rows, args.repeats = 4, 1
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
         folder = Path(name)
         write_store(folder / "mscoco_train2014.lmdb", IMAGES)

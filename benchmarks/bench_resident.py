@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 from big_data import write_store, write_task
-from timing import record
+from timing import parse, record
 
 WORKERS = (0, 2, 8)
 METHODS = ("fork", "spawn", "forkserver")
@@ -96,11 +96,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--method", choices=METHODS, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parse(parser)
     if args.folder:
         multiprocessing.set_start_method(args.method)
         print(json.dumps(run_loader(args.folder, args.workers)))
         return
+    methods, counts = METHODS, WORKERS
+    if args.tiny:
+        args.images, args.questions = 2 * TINY[0], 2 * TINY[1]
+        methods, counts = METHODS[:1], WORKERS[:1]
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
         tiny, large = Path(name, "tiny"), Path(name, "large")
         write_data(tiny, *TINY)
@@ -111,8 +115,8 @@ def main() -> None:
                 run_apart(tiny, method, workers),
                 run_apart(large, method, workers),
             )
-            for workers in WORKERS
-            for method in (METHODS if workers else METHODS[:1])
+            for workers in counts
+            for method in (methods if workers else METHODS[:1])
         }
     record(
         "bench_resident/data",

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from many_questions import write_genome, write_gqa, write_vocabulary
-from timing import record
+from timing import parse, record
 
 from lxmert.data.answers import read_answers
 from lxmert.data.columns import Columns
@@ -117,13 +117,15 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=1_000_000)
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parse(parser)
     if args.step:
         began = time.perf_counter()
         STEPS[args.step](args.folder)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps({"seconds": time.perf_counter() - began, "peak_mb": peak}))
         return
+    if args.tiny:
+        args.questions = 2000
     sizes = (args.questions // 10, args.questions)
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
         for corpus, steps in (("gqa", ["prepare_gqa", "submit"]), ("pretraining", ["prepare_pretraining"])):

@@ -58,16 +58,21 @@ class Permutation:
         shift = np.uint64(self._half_bits)
         left, right = values >> shift, values & self._half_mask
         for key in self._keys:
-            left, right = right, left ^ (_mix(right ^ key) & self._half_mask)
+            mixed = _mix(right ^ key)
+            mixed &= self._half_mask
+            mixed ^= left
+            left, right = right, mixed
         return (left << shift) | right
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """Splitmix64's finaliser: every input bit reaches every output bit."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)  # arrays wrap around
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = values ^ (values >> np.uint64(31))
-    return mixed
+    """Splitmix64's finaliser, in place: every input bit reaches every output bit."""
+    values ^= values >> np.uint64(30)
+    values *= np.uint64(0xBF58476D1CE4E5B9)  # arrays wrap around
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values
 
 
 def step_rows(count: int, batch: int, step: int, *parts: int | str) -> np.ndarray:

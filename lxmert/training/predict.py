@@ -17,6 +17,7 @@ from lxmert.data.regions import RegionSource
 from lxmert.errors import Interrupted, WeightsError
 from lxmert.files import fingerprint
 from lxmert.models.heads import TaskModel
+from lxmert.models.quantized import quantized
 from lxmert.models.weights import load_tensors, read_metadata, read_weights
 from lxmert.progress import Progress
 from lxmert.state import JobState, StopSignal
@@ -36,8 +37,19 @@ def predict(
     weights: Path,
     state_folder: Path,
     device: torch.device,
+    quantize: str = "none",
 ) -> tuple[np.ndarray, JobState]:
     """The answer of every example of a split, in file order: int64 [N], and the state to clear.
+
+    Args:
+        spec: the job spec.
+        features: region stores.
+        examples_folder: folder of the task's examples.
+        split: the split to answer.
+        weights: the run's weights.
+        state_folder: folder for unfinished work.
+        device: where to compute.
+        quantize: how the encoder multiplies, see `lxmert.models.quantized`.
 
     Raises:
         LxmertError: an input does not fit.
@@ -46,10 +58,10 @@ def predict(
     columns = examples_folder / f"{split}.safetensors"
     answers_file = examples_folder / "answers.json"
     inputs = [*features, columns, answers_file, weights]
-    state = JobState(
-        state_folder,
-        {"spec": spec, "split": split, "inputs": {str(path): fingerprint(path) for path in inputs}},
-    )
+    key = {"spec": spec, "split": split, "inputs": {str(path): fingerprint(path) for path in inputs}}
+    if quantize != "none":
+        key["quantize"] = quantize  # some answers differ, so that unfinished work is another's
+    state = JobState(state_folder, key)
     regions = RegionSource(features, spec["recipe"].get("cut"))
     answers = answers_of(weights, examples_folder)
     examples = Examples([columns], regions if spec["vision"] else None, regions.feature_width)
@@ -63,7 +75,7 @@ def predict(
     progress = Progress(len(examples), "examples", f"predict {split}", start=done)
     save_seconds = spec["recipe"].get("save_every_seconds", _SAVE_SECONDS)
     last_save = time.monotonic()
-    with StopSignal() as stop:
+    with StopSignal() as stop, quantized(model, quantize):
         for rows in chunks(examples, spec["recipe"]["evaluate_batch"], start=done):
             found.append(chunk_logits(model, examples, rows, device).argmax(dim=1).cpu().numpy())
             done += len(rows)

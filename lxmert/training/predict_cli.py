@@ -31,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", required=True, help="split to answer, for example test")
     parser.add_argument("--weights", required=True, type=Path, help="the run's weights")
     parser.add_argument("--state", required=True, type=Path, help="folder for unfinished work")
+    parser.add_argument(
+        "--quantize",
+        choices=("none", "int8"),
+        default="none",
+        help="int8: matrices as 8-bit integers, on the CPU; faster, and a few answers change",
+    )
     parser.add_argument("--out", required=True, type=Path, help="submission file")
 
 
@@ -44,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     spec = read_job_spec(args.spec, needs=NEEDS)
     device = pick_device(args.gpus, args.threads)
     predicted, state = predict(
-        spec, args.features, args.examples, args.split, args.weights, args.state, device
+        spec, args.features, args.examples, args.split, args.weights, args.state, device, args.quantize
     )
     write_submission(
         spec["task"],

@@ -24,6 +24,14 @@ RUNS = {
         ("one_read", "one_read_arrays", "one_copy", "batch", "loaded_batch", "memcpy", "file_size"),
     ),
     "bench_tsv": ((), (), ("float16", "float32", "memory")),
+    "bench_first_batch": ((), (), ("data",)),
+    "bench_resident": ((), (), ("data",)),
+    "bench_scale": (
+        (),
+        (),
+        ("prepare_gqa", "submit", "open_gqa", "prepare_pretraining", "open_pretraining"),
+    ),
+    "bench_extract": ((), (), ("torchvision",)),
 }
 
 
@@ -48,7 +56,9 @@ def test_a_benchmark_runs(name: str) -> None:
     results = BENCHMARKS / "results.json"
     before = results.read_bytes()
     printed = run(name, *options, "--tiny", "--threads", "1")
-    assert re.findall(rf"^{name}/(\w+): [\d.]", printed, re.MULTILINE) == list(figures)
+    found = re.findall(rf"^{name}/(\w+): [\d.]", printed, re.MULTILINE)
+    # A reference that is not installed leaves out a figure that this list does not name.
+    assert [figure for figure in found if figure != "detectron2"] == list(figures)
     assert results.read_bytes() == before, "a tiny run keeps no figures"
 
 

@@ -214,6 +214,21 @@ def test_a_blind_run_cannot_tell_images_apart(tiny: TinyTask, tmp_path: Path) ->
     assert all(torch.equal(logits[i], logits[j]) for i, j in same)
 
 
+def test_prediction_by_integers_keeps_nearly_all_answers(tiny: TinyTask, tmp_path: Path) -> None:
+    spec = tiny.spec(recipe={"evaluate_batch": 64})
+    trainer, meta = finetune(spec, inputs_of(tiny), tmp_path / "state", CPU, 0)
+    weights = tmp_path / "w.safetensors"
+    save_weights(weights, weights_of(trainer), meta)
+    arguments = (spec, tiny.features, tiny.folder / "single", "long", weights)
+    plain, _ = predict(*arguments, tmp_path / "float", CPU)
+    whole, state = predict(*arguments, tmp_path / "int8", CPU, "int8")
+    assert len(plain) == len(whole) == 400 and (plain == whole).mean() >= 0.9
+    # Work begun by integers is not gone on with in floating point.
+    assert state.folder.exists() and predict(*arguments, tmp_path / "int8", CPU)[0].tolist() == plain.tolist()
+    with pytest.raises(SpecError, match='--quantize: unknown kind "int9". Did you mean "int8"?'):
+        predict(*arguments, tmp_path / "other", CPU, "int9")
+
+
 def test_prediction_resumes_and_keeps_file_order(
     tiny: TinyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
