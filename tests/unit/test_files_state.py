@@ -43,6 +43,28 @@ def test_atomic_path_removes_what_a_killed_process_left(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        with files.atomic_folder(tmp_path / "a" / "b") as folder:
+            (folder / "x").write_text("half")
+            1 / 0  # noqa: B018
+    assert [path.name for path in tmp_path.rglob("*")] == ["a"]
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    left = tmp_path / "a" / f"b{files._TEMPORARY}{process.pid}"
+    left.mkdir()
+    (left / "x").write_text("of a killed process")
+    (tmp_path / "a" / "b").mkdir()  # an empty folder may be filled
+    with files.atomic_folder(tmp_path / "a" / "b") as folder:
+        (folder / "x").write_text("whole")
+        assert not list((tmp_path / "a" / "b").iterdir()) and not left.exists()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+    for target in (tmp_path / "a" / "b", tmp_path / "a" / "b" / "x"):
+        with pytest.raises(DataError, match="exists already; remove it, or name another folder"):
+            with files.atomic_folder(target):
+                raise AssertionError("not reached")
+
+
 def test_a_live_process_keeps_its_temporary_file(tmp_path: Path) -> None:
     with files.atomic_path(tmp_path / "a.txt") as outer:
         outer.write_text("outer")

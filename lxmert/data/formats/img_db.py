@@ -119,10 +119,11 @@ class ImgDb:
         except lmdb.Error as error:
             raise DataError(f"{data}: not an LMDB file, or damaged ({error}); fetch it again.") from error
         needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-        if needed > data.stat().st_size:
+        size = data.stat().st_size
+        if needed > size:
             # Reading past the end of a mapped file would kill the process.
             environment.close()
-            raise DataError(f"{data}: truncated, {needed} bytes are missing in part; fetch it again.")
+            raise DataError(f"{data}: truncated, holds {size} of {needed} bytes; fetch it again.")
         return environment
 
     def _where(self, name: str) -> str:
