@@ -51,7 +51,10 @@ EXPORTED = {
     "LXMERT_TENSORBOARD": PLAN.config["tensorboard"] or "",
 }
 SETTINGS = " ".join(f"{name}={shlex.quote(text)}" for name, text in EXPORTED.items())
-shell.prefix(f"export {SETTINGS}; ".replace("{", "{{").replace("}", "}}"))
+# A scheduler signals a job's shell with the job; a shell that lives on lets the job save, and hands on its status.
+shell.prefix(
+    f"trap : TERM USR1; export {SETTINGS}; ".replace("{", "{{").replace("}", "}}")
+)
 
 
 def alternatives(names: list[str]) -> str:
