@@ -27,6 +27,7 @@ __all__ = [
     "from_ours",
     "load_tensors",
     "load_weights",
+    "model_of",
     "model_tensors",
     "read_metadata",
     "read_weights",
@@ -166,6 +167,21 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
             return _metadata(handle.metadata(), path)
     except (OSError, SafetensorError) as error:
         raise _unreadable(path, error) from error
+
+
+def model_of(metadata: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
+    """What metadata say of the model: `vocabulary` and `feature_width`, and what else is known.
+
+    Raises:
+        WeightsError: they do not say it.
+    """
+    model: dict[str, Any] = metadata.get("model", {})
+    for name in ("vocabulary", "feature_width"):
+        if not isinstance(model.get(name), int):
+            raise WeightsError(
+                f"{source}: the header does not say the model's {name}; make the weights again."
+            )
+    return model
 
 
 def load_weights(

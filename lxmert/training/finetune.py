@@ -18,7 +18,7 @@ from lxmert.data.wordpiece import read_vocabulary
 from lxmert.errors import SpecError, WeightsError
 from lxmert.files import fingerprint
 from lxmert.models.heads import TaskModel
-from lxmert.models.weights import read_weights
+from lxmert.models.weights import model_of, read_weights
 from lxmert.state import JobState
 from lxmert.training.building import build_task_model, describe_model, start_from_pretrained
 from lxmert.training.engine import resumable
@@ -152,7 +152,8 @@ def _start(
             'init is "pretrained", but no --init weights were given. Give them, or set init: scratch.'
         )
     tensors, meta = read_weights(inputs.init)
-    profile = meta["model"].get("profile", regions.profile)  # weights from elsewhere do not state it
+    described = model_of(meta, inputs.init)
+    profile = described.get("profile", regions.profile)  # weights from elsewhere do not state it
     if profile != regions.profile:
         log.warning(
             "%s: was pretrained on features of profile %s, but those given are of %s; scores may suffer",
@@ -161,11 +162,11 @@ def _start(
             regions.profile["name"],
         )
     match = None
-    if inputs.pretrain_answers is not None and meta["model"].get("answers"):
+    if inputs.pretrain_answers is not None and described.get("answers"):
         table = read_answer_table(inputs.pretrain_answers)
-        if len(table) != meta["model"]["answers"]:
+        if len(table) != described["answers"]:
             raise WeightsError(
-                f"{inputs.init}: was pretrained with {meta['model']['answers']} answers, but"
+                f"{inputs.init}: was pretrained with {described['answers']} answers, but"
                 f" {inputs.pretrain_answers} has {len(table)}."
                 " Give the table those weights were trained with."
             )

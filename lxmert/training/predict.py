@@ -18,7 +18,7 @@ from lxmert.errors import Interrupted, WeightsError
 from lxmert.files import fingerprint
 from lxmert.models.heads import TaskModel
 from lxmert.models.quantized import quantized
-from lxmert.models.weights import load_tensors, read_metadata, read_weights
+from lxmert.models.weights import load_tensors, model_of, read_metadata, read_weights
 from lxmert.progress import Progress
 from lxmert.state import JobState, StopSignal
 from lxmert.training.building import build_task_model
@@ -125,7 +125,7 @@ def load_task_model(
         WeightsError: the weights were trained on features of another width or profile, or do not fit.
     """
     tensors, meta = read_weights(weights)
-    described = meta["model"]
+    described = model_of(meta, weights)
     _check_features(described, regions, weights)
     model = build_task_model(spec, described["vocabulary"], described["feature_width"], answers)
     load_tensors(model, tensors, str(weights))

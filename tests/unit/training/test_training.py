@@ -300,6 +300,11 @@ def test_answers_mean_what_they_meant_in_training(tiny: TinyTask, tmp_path: Path
     save_weights(weights, weights_of(trainer), {key: meta[key] for key in ("spec", "model")})
     with pytest.raises(WeightsError, match="has 3 answers, but answers.json lists 4"):
         predict(*arguments[:2], folder, *arguments[3:], tmp_path / "three", CPU)
+    save_weights(weights, weights_of(trainer), {"answers": ["a", "b", "c"]})
+    with pytest.raises(WeightsError, match=r"w\.safetensors: the header does not say the model's vocabulary"):
+        predict(*arguments, tmp_path / "four", CPU)
+    with pytest.raises(WeightsError, match="does not say the model's vocabulary"):
+        finetune(tiny.spec(init="pretrained"), inputs_of(tiny, init=weights), tmp_path / "five", CPU, 0)
 
 
 def test_weights_of_another_program_predict(tiny: TinyTask, tmp_path: Path) -> None:
