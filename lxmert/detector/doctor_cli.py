@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert import __version__
-from lxmert.errors import DataError
+from lxmert.errors import DataError, SpecError
 
 log = logging.getLogger(__name__)
 
@@ -131,12 +131,15 @@ def check_stages(profiles: list[str] | None, backend: str, convolutions: str, de
 
     Raises:
         DataError: a stage differs from the shipped numbers; the first one is named.
+        SpecError: there is no such profile, or no numbers for it.
     """
     from lxmert.detector import golden_stages as golden
 
-    failures = []
-    for name in profiles or golden.shipped_profiles():
+    failures, known = [], golden.shipped_profiles()
+    for name in profiles or known:
         profile = golden.read_profile(name)
+        if name not in known:
+            raise SpecError(f"--profile {name}: no numbers are shipped for it. Known: {', '.join(known)}.")
         extractor = golden.doctor_extractor(profile, backend, convolutions, device)
         findings = golden.compare(name, extractor)
         for finding in findings:

@@ -172,8 +172,10 @@ def test_command_reports_and_exits(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert f"torch {torch.__version__}" in out and "lxmert-36 version 2: every stage as shipped" in out
     assert "w.safetensors: sha256" in out and "from caffe" in out and "size doctor" in out
-    assert main(["doctor", "--profile", "lxmert-37"]) == 2
-    assert "lxmert-36" in capsys.readouterr().err
+    for wrong in ("lxmert-37", "sample-16"):
+        assert main(["doctor", "--profile", wrong]) == 2
+        err = capsys.readouterr().err.strip().splitlines()[-1]
+        assert wrong in err and "lxmert-36" in err
     monkeypatch.setattr(backbone, "_EPSILON", 3e-3)
     assert main(["doctor", "--profile", "lxmert-36"]) == 2
     err = capsys.readouterr().err
