@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -192,14 +193,23 @@ def main() -> None:
     if DETECTRON in runs:
         difference, same = compare(extractors[OURS], extractors[DETECTRON], blob)
         assert difference <= 1e-3 and same, f"backends differ: {difference}, same boxes: {same}"
-    timings = alternate(
-        {name: (lambda run=run: run(copy.copy(blob))) for name, run in runs.items()}, args.repeats
-    )
+    busy: dict[str, list[float]] = {name: [] for name in runs}
+
+    def timed(name: str) -> Callable[[], None]:
+        def run() -> None:
+            began = time.process_time()
+            runs[name](copy.copy(blob))
+            busy[name].append(time.process_time() - began)
+
+        return run
+
+    timings = alternate({name: timed(name) for name in runs}, args.repeats)
     peaks = {name: peak_alone(name, args) for name in runs}
     for name, timing in timings.items():
         print(
             f"  {name:28s} {1 / timing.median:6.3f} images/s"
-            f" ({1 / timing.high:.3f} to {1 / timing.low:.3f}), peak memory {peaks[name]:.0f} MB",
+            f" ({1 / timing.high:.3f} to {1 / timing.low:.3f}), {median(busy[name][1:]):.1f} s of processors,"
+            f" peak memory {peaks[name]:.0f} MB",
             flush=True,
         )
     proposals = extractors[OURS].stages(blob).proposals
@@ -209,6 +219,8 @@ def main() -> None:
     nominal = flops(lambda: runs[PLAIN](blob))
     notes = {
         "images a second": {name: f"{1 / timing.median:.3f}" for name, timing in timings.items()},
+        # Of all threads: what a machine that does other things besides cannot spoil.
+        "processor seconds an image": {name: f"{median(each[1:]):.1f}" for name, each in busy.items()},
         "peak memory of a process of its own, MB": {name: round(peak) for name, peak in peaks.items()},
         "proposals": f"{len(proposals)}, {len(shared.cells)} different after quantisation;"
         f" {len(shared)} rectangles for {shared.cells.numel()} cells",
