@@ -14,7 +14,7 @@ from lxmert import __version__
 from lxmert.errors import Interrupted, LxmertError, suggest
 from lxmert.files import explain_os_error
 from lxmert.progress import configure_logging, duration
-from lxmert.slurm import requeue
+from lxmert.slurm import heed_term, requeue
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if known.verb not in VERBS:
         print(f"lxmert: {known.verb}: unknown verb.{suggest(known.verb, VERBS)}", file=sys.stderr)
         return USER_ERROR
+    try:
+        heed_term()
+        return _chosen(known, arguments)
+    except Interrupted as error:
+        return _stopped(error, known.verb)
+
+
+def _chosen(known: argparse.Namespace, arguments: list[str]) -> int:
     # Before torch is imported, which reads it once.
     os.environ["OMP_NUM_THREADS"] = str(known.threads)
     module = importlib.import_module(VERBS[known.verb][0])
@@ -88,9 +96,7 @@ def _run(run, args: argparse.Namespace, verb: str) -> int:  # type: ignore[no-un
     except LxmertError as error:
         return _failed(error, args.debug, verb)
     except Interrupted as error:
-        log.info("%s: stopped: %s. Run the same command again to go on.", verb, error)
-        requeue()
-        return STOPPED
+        return _stopped(error, verb)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -98,6 +104,12 @@ def _run(run, args: argparse.Namespace, verb: str) -> int:  # type: ignore[no-un
         return _failed(explain_os_error(error, error.filename or verb), args.debug, verb)
     log.info("%s: done in %s", verb, duration(time.monotonic() - began))
     return 0
+
+
+def _stopped(error: Interrupted, verb: str) -> int:
+    log.info("%s: stopped: %s. Run the same command again to go on.", verb, error)
+    requeue()
+    return STOPPED
 
 
 def _failed(error: LxmertError, debug: bool, verb: str) -> int:

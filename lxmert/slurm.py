@@ -8,11 +8,28 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
+from types import FrameType
+
+from lxmert.errors import Interrupted
 
 log = logging.getLogger(__name__)
 
 _SECONDS = 60  # a busy controller answers late
+
+
+def heed_term() -> None:
+    """Makes TERM a stop, not a failure, also while a Slurm job has nothing to save: as it starts, as it ends.
+
+    Work that saves takes over while it runs. Ranks are told by the process that started them.
+    """
+    if "SLURM_JOB_ID" in os.environ and "RANK" not in os.environ:
+        signal.signal(signal.SIGTERM, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Interrupted("a signal came when there was nothing to save")
 
 
 def requeue() -> bool:

@@ -222,7 +222,7 @@ def test_wall_time_cuts_a_job_in_pieces_and_changes_no_byte(
     checkout: Path, half: Path, cluster: LoopbackSlurm, tmp_path: Path
 ) -> None:
     longer = tmp_path / "longer.yaml"
-    longer.write_text("overrides: {lxmert: {pretrain: {max_steps: 3000, log_every_steps: 500}}}\n")
+    longer.write_text("overrides: {lxmert: {pretrain: {max_steps: 1500, log_every_steps: 500}}}\n")
     whole = tmp_path / "whole"
     shutil.copytree(half, whole, symlinks=True)
     arguments = ("--configfile", str(longer), "--set-threads", "pretrain_system=1", "--", "pretrain")

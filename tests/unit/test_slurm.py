@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,3 +78,21 @@ def test_stopped_work_is_put_back_and_keeps_its_status(slurm) -> None:
     slurm("RUNNING")
     assert cli._run(stopped, argparse.Namespace(threads=1, debug=False), "pretrain") == cli.STOPPED
     assert slurm() == ["requeue 17"]
+
+
+def test_term_while_a_job_starts_is_a_stop(slurm) -> None:
+    slurm("RUNNING")
+    script = (
+        "import os, signal, sys; from lxmert import cli\n"
+        "def importing(name): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "cli.importlib.import_module = importing; sys.exit(cli.main(['pretrain']))"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    command = [sys.executable, "-c", script]
+    stopped = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert stopped.returncode == cli.STOPPED, stopped.stderr
+    assert "pretrain: stopped: a signal came" in stopped.stderr and slurm() == ["requeue 17"]
+    del environment["SLURM_JOB_ID"]  # elsewhere TERM is what it always was
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGTERM
