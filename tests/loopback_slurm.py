@@ -6,6 +6,7 @@ process id, whatever happened inside.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -172,6 +173,7 @@ class LoopbackSlurm:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
+                    preexec_fn=_end_with_parent,
                 )
             )
 
@@ -214,6 +216,11 @@ def loopback_slurm() -> Iterator[LoopbackSlurm]:
     finally:
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_with_parent() -> None:
+    """Asks the kernel for TERM when the tests are killed, which no `finally` sees."""
+    ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))
 
 
 def _program(name: str) -> str | None:

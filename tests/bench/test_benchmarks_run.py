@@ -24,7 +24,7 @@ RUNS = {
         ("one_read", "one_read_arrays", "one_copy", "batch", "loaded_batch", "memcpy", "file_size"),
     ),
     "bench_tsv": ((), (), ("float16", "float32", "memory")),
-    "bench_first_batch": ((), (), ("data",)),
+    "bench_first_batch": ((), (), ("data", "command")),
     "bench_resident": ((), (), ("data",)),
     "bench_scale": (
         (),

@@ -226,7 +226,7 @@ def test_wall_time_cuts_a_job_in_pieces_and_changes_no_byte(
     whole = tmp_path / "whole"
     shutil.copytree(half, whole, symlinks=True)
     arguments = ("--configfile", str(longer), "--set-threads", "pretrain_system=1", "--", "pretrain")
-    unbroken = snakemake(checkout, *("--directory", str(whole), *arguments))
+    unbroken = snakemake(checkout, *("--directory", str(whole), "--rerun-triggers", "mtime", *arguments))
     assert unbroken.returncode == 0, unbroken.stderr[-4000:]
     # A minute is Slurm's shortest limit. The profile's signal comes five ahead of it: at once, every attempt.
     minute = ("--set-resources", *ON_THE_CPU, "pretrain_system:runtime=1")
