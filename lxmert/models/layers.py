@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from lxmert.errors import SpecError, suggest
 from lxmert.models.dropout import Dropout, DropoutNoise, fold_seed
-from lxmert.models.products import finish_product, product
+from lxmert.models.packed import Packed
+from lxmert.models.products import by_onednn, finish_product, product
 from lxmert.models.quantized import Quantized
 from lxmert.models.rows import Rows
 
@@ -69,7 +70,9 @@ class Size:
 class Linear(nn.Linear):
     """A linear layer whose values come later; drawing them here would use the global generator."""
 
-    quantized: Quantized | None = None  # stands in for the weights at inference, see models/quantized.py
+    # What stands in for the weights at inference, see models/quantized.py and models/packed.py.
+    quantized: Quantized | None = None
+    packed: Packed | None = None
 
     def reset_parameters(self) -> None:
         """Nothing: see the class."""
@@ -91,6 +94,8 @@ class Linear(nn.Linear):
         """
         if self.quantized is not None:
             return finish_product(self.quantized(tokens, rows), gelu, residual)
+        if self.packed is not None and not torch.is_grad_enabled() and by_onednn(tokens, self.weight):
+            return self.packed(tokens, rows, gelu, residual)
         if rows is None:
             return product(tokens, self.weight, self.bias, gelu, residual)
         return product(tokens, self.weight[slice(*rows)], self.bias[slice(*rows)], gelu, residual)

@@ -35,6 +35,11 @@ def product(
         return finish_product(functional.linear(tokens, weight, bias), gelu, residual)
     if torch.is_grad_enabled() and (tokens.requires_grad or weight.requires_grad):
         return finish_product(_TrainedProduct.apply(tokens, weight, bias), gelu, residual)
+    return pointwise(tokens, weight, bias, gelu, residual)
+
+
+def pointwise(tokens: Tensor, weight: Tensor, bias: Tensor, gelu: bool, residual: Tensor | None) -> Tensor:
+    """The product by oneDNN, its tail in the same pass; without a gradient."""
     operation = torch.ops.mkldnn._linear_pointwise
     if residual is not None:
         return operation.binary(tokens, residual, weight, bias, "add")

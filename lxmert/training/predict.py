@@ -17,6 +17,7 @@ from lxmert.data.regions import RegionSource
 from lxmert.errors import Interrupted, WeightsError
 from lxmert.files import fingerprint
 from lxmert.models.heads import TaskModel
+from lxmert.models.packed import packed
 from lxmert.models.quantized import quantized
 from lxmert.models.weights import load_tensors, model_of, read_metadata, read_weights
 from lxmert.progress import Progress
@@ -75,7 +76,7 @@ def predict(
     progress = Progress(len(examples), "examples", f"predict {split}", start=done)
     save_seconds = spec["recipe"].get("save_every_seconds", _SAVE_SECONDS)
     last_save = time.monotonic()
-    with StopSignal() as stop, quantized(model, quantize):
+    with StopSignal() as stop, quantized(model, quantize), packed(model):
         for rows in chunks(examples, spec["recipe"]["evaluate_batch"], start=done):
             found.append(chunk_logits(model, examples, rows, device).argmax(dim=1).cpu().numpy())
             done += len(rows)

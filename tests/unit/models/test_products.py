@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from lxmert.models.dropout import DropoutNoise
+from lxmert.models.layers import BertLayer, Size, initialise
+from lxmert.models.packed import Packed, packed
 from lxmert.models.products import by_onednn, product
+from lxmert.models.rows import Rows
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 
@@ -55,3 +59,21 @@ def test_what_onednn_is_not_asked() -> None:
         assert not by_onednn(tokens, weight)
     with torch.autocast("cpu", torch.bfloat16):
         assert not by_onednn(tokens, weight)
+
+
+def test_packed_weights_give_the_same_bits_and_only_without_gradient() -> None:
+    size = Size(hidden=256, heads=4, intermediate=512, language_layers=1, relation_layers=0, cross_layers=0)
+    layer = BertLayer(size, DropoutNoise()).eval()
+    initialise(layer, 1)
+    rows, tokens = Rows((2, 3)), torch.randn(6, 256)
+    with torch.inference_mode():
+        expected, first = layer(tokens, rows), layer.attention.first_token(tokens, rows)
+        with packed(layer):
+            assert torch.equal(layer(tokens, rows), expected)
+            assert torch.equal(layer.attention.first_token(tokens, rows), first)
+            assert isinstance(layer.attention.qkv.packed, Packed)
+            assert layer.attention.output.packed is not None
+    with packed(layer):
+        layer(tokens, rows).sum().backward()
+    assert layer.attention.qkv.weight.grad is not None
+    assert layer.attention.qkv.packed is None
