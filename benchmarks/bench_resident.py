@@ -129,8 +129,6 @@ def main() -> None:
             **{name: f"{after:.0f} MB, tiny data {before:.0f} MB" for name, (before, after) in found.items()},
         },
     )
-    for name, (before, after) in found.items():
-        print(f"  {name}: {after:.0f} MB, tiny data {before:.0f} MB")
 
 
 if __name__ == "__main__":
