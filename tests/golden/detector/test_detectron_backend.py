@@ -147,7 +147,8 @@ def test_ten_real_images_at_full_size(shared_data: Path):
     """All ten photographs through the full network with seeded weights.
 
     Where two proposals that overlap have scores a rounding apart, either may suppress the other, and random
-    scores lie close together; one in a hundred may therefore be another one, the kept boxes never.
+    scores lie close together; now and then a pair therefore changes places (6 of the 3,000 where this was
+    written), the kept boxes never.
     """
     ours, theirs = both(seeded_detector(FULL), "lxmert-36")
     files = sorted((shared_data / "coco10").glob("*.jpg"))
@@ -167,4 +168,4 @@ def test_ten_real_images_at_full_size(shared_data: Path):
             f" those of all proposals by {features:.1e}; {int(moved.sum())} of 300 proposals are others"
         )
         assert features <= 1e-3
-    assert others <= 30
+    assert others <= 12
