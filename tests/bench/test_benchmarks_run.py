@@ -56,7 +56,8 @@ def test_a_benchmark_runs(name: str) -> None:
     results = BENCHMARKS / "results.json"
     before = results.read_bytes()
     printed = run(name, *options, "--tiny", "--threads", "1")
-    found = re.findall(rf"^{name}/(\w+): [\d.]", printed, re.MULTILINE)
+    # Memory that did not grow may come out a little below nothing.
+    found = re.findall(rf"^{name}/(\w+): -?[\d.]", printed, re.MULTILINE)
     # A reference that is not installed leaves out a figure that this list does not name.
     assert [figure for figure in found if figure != "detectron2"] == list(figures)
     assert results.read_bytes() == before, "a tiny run keeps no figures"
