@@ -20,11 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lxmert.errors import Interrupted, LxmertError, SpecError
+from lxmert.training.agent import ENDED, FOLDER
 
 log = logging.getLogger(__name__)
 
 SCALARS = "LXMERT_TENSORBOARD"  # how the graph says --tensorboard, which is no parameter of its jobs
-_FOLDER = "LXMERT_RANKS_FOLDER"
 _LOOK_SECONDS = 0.05
 _ALL_FAILED_SECONDS = 5.0  # ranks fail alike within this time, or one of them failed alone
 _PR_SET_PDEATHSIG = 1
@@ -77,7 +77,7 @@ def _run_rank(args: argparse.Namespace, body: Callable[..., None]) -> None:
     from lxmert.devices import rank_device, shared_threads
     from lxmert.training.ranks import PeerLost, ProcessGroup
 
-    folder = Path(os.environ[_FOLDER]) if _FOLDER in os.environ else None
+    folder = Path(os.environ[FOLDER]) if FOLDER in os.environ else None
     _die_with_parent(signal.SIGTERM)
     local, locals_ = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     device = rank_device(args.gpus, shared_threads(args.threads, locals_), local)
@@ -112,18 +112,19 @@ def _start(verb: str, args: argparse.Namespace, count: int, threads: int) -> Non
         from lxmert.devices import take_devices
 
         take_devices(count)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    command = [sys.executable, "-m", "lxmert.training.agent", "--standalone", f"--nproc-per-node={count}"]
     command += ["-m", "lxmert", *sys.argv[1:]]
     log.info("%s: starting %d ranks", verb, count)
     with tempfile.TemporaryDirectory(prefix="lxmert-ranks-") as name:
         folder = Path(name)
-        environment = {**os.environ, _FOLDER: name, "OMP_NUM_THREADS": str(threads)}
+        environment = {**os.environ, FOLDER: name, "OMP_NUM_THREADS": str(threads)}
         # A session of its own: a terminal's Ctrl-C comes here, and goes on from here, once.
         ranks = subprocess.Popen(
             command, env=environment, start_new_session=True, preexec_fn=_prepare_launcher
         )
         status = _attend(ranks, folder)
         words = [json.loads(path.read_text()) for path in sorted(folder.glob("*.word"))]
+        how = _how_ended(folder, status)
     for word in words:
         if word["kind"] == "error":
             raise LxmertError(word["text"])
@@ -131,9 +132,20 @@ def _start(verb: str, args: argparse.Namespace, count: int, threads: int) -> Non
         raise Interrupted(words[0]["text"])
     if status != 0:
         raise LxmertError(
-            f"{verb}: a rank ended without a word (torchrun: status {status}); it was killed or ran out of"
-            f" memory. What was saved is in {args.state}; run the same command again to go on."
+            f"{verb}: {how}. What was saved is in {args.state}; run the same command again to go on."
         )
+
+
+def _how_ended(folder: Path, status: int) -> str:
+    """What became of ranks that left no word."""
+    path = folder / ENDED
+    ended: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+    killed = [(rank, -code) for rank, code in ended.items() if code < 0]
+    if killed:
+        rank, number = killed[0]
+        why = ", as the system does where memory runs out" if number == signal.SIGKILL else ""
+        return f"rank {rank} was killed by {signal.Signals(number).name}{why}"
+    return f"a rank ended without a word (torchrun: status {status}); see what it printed before"
 
 
 def _attend(ranks: subprocess.Popen[bytes], folder: Path) -> int:

@@ -12,6 +12,8 @@ from lxmert.data.answers import build_answer_table, write_answer_table
 from lxmert.data.columns import ColumnsWriter
 from lxmert.data.region_record import StoreSchema
 from lxmert.data.region_writer import RegionWriter
+from lxmert.training.finetune import FinetuneInputs
+from lxmert.training.pretrain import PretrainInputs
 from lxmert.types import Regions
 
 SIZE = {
@@ -215,3 +217,21 @@ def curve_spec(tiny: TinyTask, precision: str) -> dict[str, Any]:
     spec = tiny.pretrain_spec(**recipe)
     spec["size"] = {**SIZE, "hidden_dropout": 0.0, "attention_dropout": 0.0}
     return spec
+
+
+def fault_spec(tiny: TinyTask) -> dict[str, Any]:
+    """Two epochs of fine-tuning with dropout in float64, where the order of additions is not seen."""
+    return tiny.spec(recipe={"max_epochs": 2, "precision": "fp64"})
+
+
+def finetune_inputs(tiny: TinyTask, task: str = "single", init: Path | None = None) -> FinetuneInputs:
+    """Files of a fine-tuning run."""
+    answers = tiny.pretrain_answers if init else None
+    return FinetuneInputs(tiny.features, tiny.folder / task, tiny.vocabulary, init, answers)
+
+
+def pretrain_inputs(tiny: TinyTask) -> PretrainInputs:
+    """Files of a pretraining run."""
+    folder = tiny.folder / "pretrain"
+    train, valid = folder / "train.safetensors", folder / "valid.safetensors"
+    return PretrainInputs(tiny.features, train, valid, tiny.pretrain_answers, tiny.vocabulary)
