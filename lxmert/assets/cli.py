@@ -288,7 +288,14 @@ def _fetch_for_graph(
     asset = catalogue[args.names[0]]
     if not is_brought(asset, places, args.places):
         with StopSignal() as signal:
-            fetch(asset, places, settings, stopped=lambda: signal.requested, keep_own=True)
+            fetch(
+                asset,
+                places,
+                settings,
+                stopped=lambda: signal.requested,
+                on_request=args.everything,
+                keep_own=True,
+            )
     write_receipt(asset, places, args.out_receipt)
 
 

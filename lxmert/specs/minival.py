@@ -20,3 +20,8 @@ def with_drawn_ids(document: Any) -> Any:
     if isinstance(document, list):
         return [with_drawn_ids(value) for value in document]
     return DRAWN_IDS if document == PUBLISHED_IDS else document
+
+
+def with_published_ids(part: dict[str, Any]) -> dict[str, Any]:
+    """A split as LXMERT made it, whichever list is read here."""
+    return {key: PUBLISHED_IDS if value == DRAWN_IDS else value for key, value in part.items()}

@@ -9,7 +9,7 @@ from lxmert.errors import SpecError, suggest
 from lxmert.specs.documents import merge
 from lxmert.specs.jobs import job_spec_text
 from lxmert.specs.leaks import leaks_of
-from lxmert.specs.minival import DRAWN_FROM, DRAWN_IDS, PUBLISHED_IDS
+from lxmert.specs.minival import DRAWN_FROM, DRAWN_IDS, PUBLISHED_IDS, with_published_ids
 from lxmert.specs.own import GIVEN
 from lxmert.specs.resolve import DOWNLOAD, PRETRAIN, Document, Resolved, Run, run_name
 
@@ -76,14 +76,45 @@ class Plan(Resolved):
         splits = self.tasks[task]["splits"]
         return [name for name in self.predicted_splits(task) if splits[name]["labelled"]]
 
+    def require_split(self, run: str, split: str) -> None:
+        """Refuses a split that the task of a run has not, or not here.
+
+        Raises:
+            SpecError: with what to do.
+        """
+        task = self.runs[run].task
+        known = list(self.tasks[task]["splits"])
+        if split in known:
+            return
+        if split in self.left_out[task]:
+            raise SpecError(
+                f"results/{run}: {split} is a further split of {task}. Name it in config.yaml:"
+                f" further_splits: {{{task}: [{split}]}}"
+            )
+        raise SpecError(f"results/{run}: task {task} has no split {split}.{suggest(split, known)}")
+
     def leaks(self, run: str, split: str) -> list[str]:
         """Why a run's score on a split would be no score on unseen questions; none for a clean split."""
-        starts = self.weights_of(run) is None and self.runs[run].init == "pretrained"
-        genome = None if self.own else self.tasks[PRETRAIN]["image_sets"]["genome"]
-        pretraining = self.tasks[PRETRAIN] if starts else None
-        if pretraining and self.published_weights_of(run):
+        found = self.runs[run]
+        task, genome = self.tasks[found.task], None
+        learnt: dict[str, Document] | None = {name: task["splits"][name] for name in task["train_on"]}
+        if found.weights:
+            learnt = self._published_learning(found)
+        pretraining = None
+        if not self.own:
+            genome = self.tasks[PRETRAIN]["image_sets"]["genome"]
+            pretraining = self.tasks[PRETRAIN] if found.init != "scratch" else None
+        if pretraining and (found.weights or self.published_weights_of(run)):
             pretraining = {**pretraining, "minival_ids": PUBLISHED_IDS}  # what they held out
-        return leaks_of(split, self.tasks[self.runs[run].task], pretraining, genome)
+        return leaks_of(split, task, learnt, found.weights, pretraining, genome)
+
+    def _published_learning(self, run: Run) -> dict[str, Document] | None:
+        """The splits that published fine-tuned weights learnt from, None where nobody said which."""
+        known = self.published_finetuned(run.system, run.task)["learnt_from"]
+        if run.weights not in known:
+            return None
+        splits = self.tasks[run.task]["splits"]
+        return {name: with_published_ids(splits[name]) for name in known[run.weights]}
 
     def overlap_files(self) -> list[str]:
         """Raw files that tell which photographs splits share."""
@@ -263,7 +294,8 @@ class Plan(Resolved):
             "min_answer_count": self.corpus["min_answer_count"],
         }
         if published and task != PRETRAIN:
-            parts["counts"] = self.datasets[self.tasks[task]["dataset"]]["splits"]
+            counts = self.datasets[self.tasks[task]["dataset"]]["splits"]
+            parts["counts"] = {name: counts[name] for name in self.tasks[task]["splits"] if name in counts}
         return self._text("prepare", subset=True, **parts)
 
     def detector_spec(self) -> str:
@@ -341,12 +373,15 @@ class Plan(Resolved):
         found["image_data"] = self.tasks[PRETRAIN]["image_data"]
         # Published weights and features are of the detector that learnt from the same list.
         found["detector"] = {"list": DETECTOR_TRAINED_ON, "image_set": DETECTOR_IMAGES}
+        inits = {run.init for run in self.runs.values()}
         if self.pretrainings:
             found["pretraining"] = "here"
-        elif any(run.init == "pretrained" for run in self.runs.values()):
+        if "finetuned" in inits or ("pretrained" in inits and not self.pretrainings):
             sets = list(self.tasks[PRETRAIN]["image_sets"].values())
             held_out = None if self.config["minival"] == "drawn" else PUBLISHED_IDS
-            found |= {"pretraining": PUBLISHED, "minival_ids": held_out, "pretrain_sets": sets}
+            # Published fine-tuned weights began with the published pretraining, whatever is done here.
+            pretraining = [found["pretraining"], PUBLISHED] if self.pretrainings else PUBLISHED
+            found |= {"pretraining": pretraining, "minival_ids": held_out, "pretrain_sets": sets}
         return found
 
     def _max_tokens(self, task: str) -> int:

@@ -17,7 +17,7 @@ from lxmert.specs.documents import (
     recipe_path,
     shown,
 )
-from lxmert.specs.further_splits import split_mistakes, with_splits
+from lxmert.specs.further_splits import further_splits, split_mistakes, training_mistakes, with_splits
 from lxmert.specs.minival import with_drawn_ids
 from lxmert.specs.own import GIVEN, OWN, lay_own_over, own_mistakes
 
@@ -62,6 +62,7 @@ class Resolved:
         pretrainings: pretraining runs by name, as far as a run starts from one.
         datasets: dataset documents by name.
         tasks: task documents by name, `pretrain` included.
+        left_out: task name -> the further splits of its document, named in config.yaml or not.
         sizes: system name -> encoder size.
         systems: system name -> system document without its sizes.
         detector: {"size": ..., "recipe": ..., "profile": ...}, documents.
@@ -158,16 +159,25 @@ class Resolved:
             self.branches["detector"] = GIVEN
 
     def _choose_splits(self) -> None:
-        """Leaves out further splits, but for those that config.yaml names, which are answered too."""
+        """Leaves out further splits, but for those that config.yaml names."""
         wanted, download = self.config["further_splits"], self.branches["features"] == DOWNLOAD
-        for name in wanted:
-            self._known(f"further_splits/{name}", "task", name, list(self.tasks))
+        trained = self.config["train_on"]
+        self.left_out: dict[str, list[str]] = {}
+        tuned = [name for name in self.tasks if name != PRETRAIN]
+        for key, names in (("further_splits", list(self.tasks)), ("train_on", tuned)):
+            for name in self.config[key]:
+                self._known(f"{key}/{name}", "task", name, names)
         sets = [entry for dataset in self.datasets.values() for entry in dataset["image_sets"].items()]
         featureless = [name for name, entry in sets if download and "tsv" not in entry]
         for name, document in self.tasks.items():
             for text in split_mistakes(document, wanted.get(name, []), self.corpus, featureless):
                 self._complain(f"further_splits/{name}", text)
-            self.tasks[name] = with_splits(document, wanted.get(name, []))
+            learnt = trained.get(name, []) if name in tuned else []
+            wrong = list(training_mistakes(document, learnt, self.corpus, featureless))
+            for text in wrong:
+                self._complain(f"train_on/{name}", text)
+            self.left_out[name] = further_splits(document)
+            self.tasks[name] = with_splits(document, wanted.get(name, []), [] if wrong else learnt)
 
     def _draw_minival(self) -> None:
         if self.corpus["raw"] != "assets":

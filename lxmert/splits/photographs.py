@@ -20,6 +20,11 @@ _GQA_TEST = re.compile(r"n(\d+)$")
 GENOME_SETS = ("vg", "vg_gqa", "gqa_testdev")
 
 
+def is_gqa_test_image(stem: str) -> bool:
+    """Whether a name is GQA's for an image of COCO's test2014, such as n91."""
+    return _GQA_TEST.match(stem) is not None
+
+
 class Photographs:
     """Names of photographs.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lxmert.data.columns import Columns
 from lxmert.splits.overlap import DETECTOR, FINE_TUNING, PRETRAINING, Evaluated, Seen
-from lxmert.splits.photographs import GENOME_SETS, Photographs, read_detector_list
+from lxmert.splits.photographs import GENOME_SETS, Photographs, is_gqa_test_image, read_detector_list
 from lxmert.tasks.vqa import read_image_ids
 
 
@@ -18,8 +18,9 @@ def read_splits(
     """Every split of the fine-tuned tasks, with what their weights have seen.
 
     Args:
-        spec: `tasks`: name -> {"train_on", "headline", "splits"}; `pretraining`: "here", "published" or null;
-            `minival_ids`, `pretrain_sets` with the last; `detector`: {"list", "image_set"} or null.
+        spec: `tasks`: name -> {"train_on", "headline", "splits"}; `pretraining`: "here", "published", a list
+            of both or null; `minival_ids`, `pretrain_sets` with the published one; `detector`: {"list",
+            "image_set"} or null.
         examples: task -> folder of its examples; `pretrain` among them if it was done here.
         raw: folder of the raw files.
         photographs: names of photographs.
@@ -28,10 +29,14 @@ def read_splits(
         DataError: a file is faulty.
     """
     stages = [_detector(spec["detector"], raw, photographs)] if spec["detector"] else []
-    if spec["pretraining"] == "here":
-        stages.append(_pretraining_here(examples["pretrain"], photographs))
-    elif spec["pretraining"] == "published":
-        stages.append(_published_pretraining(spec, raw, photographs))
+    done = spec["pretraining"] if isinstance(spec["pretraining"], list) else [spec["pretraining"]]
+    pretrainings = []
+    if "here" in done:
+        pretrainings.append(_pretraining_here(examples["pretrain"], photographs))
+    if "published" in done:
+        pretrainings.append(_published_pretraining(spec, raw, photographs))
+    if pretrainings:
+        stages.append(_either(pretrainings))
     found = []
     for task, roles in spec["tasks"].items():
         keys = {
@@ -67,6 +72,12 @@ def _detector(settings: Mapping[str, str], raw: Path, photographs: Photographs) 
     )
 
 
+def _either(stages: list[Seen]) -> Seen:
+    """What one or another of some stages of a kind has seen."""
+    what = "; and ".join(seen.what for seen in stages)
+    return Seen(stages[0].stage, what, lambda key: any(seen.has(key) for seen in stages))
+
+
 def _pretraining_here(folder: Path, photographs: Photographs) -> Seen:
     trained = photographs.all_of(Columns(folder / "train.safetensors").strings("images"))
     return Seen(
@@ -88,7 +99,7 @@ def _published_pretraining(spec: Mapping[str, Any], raw: Path, photographs: Phot
     def has(key: str) -> bool:
         image_set, _, stem = key.partition("/")
         trained = image_set in sets or image_set in GENOME_SETS
-        return trained and not stem.startswith("n") and photographs.of(key) not in minival
+        return trained and not is_gqa_test_image(stem) and photographs.of(key) not in minival
 
     return Seen(
         PRETRAINING,

@@ -41,6 +41,12 @@ def task_module(task: dict[str, Any]) -> ModuleType:
     return importlib.import_module(f"lxmert.tasks.{task.get('like', task['task'])}")
 
 
+def split_module(task: dict[str, Any], split: str) -> ModuleType:
+    """The module that reads a split: its task's, unless the split says that it is like another task's."""
+    part = task["splits"][split]
+    return importlib.import_module(f"lxmert.tasks.{part['like']}") if "like" in part else task_module(task)
+
+
 def split_spec(task: dict[str, Any], split: str) -> dict[str, Any]:
     """What the document says of one split.
 

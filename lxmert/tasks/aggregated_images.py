@@ -33,28 +33,11 @@ class Images:
                 f"{raw / task['minival_ids']}: {len(absent)} images are not in COCO val2014,"
                 f" first: {absent[0]}. Put the list of this corpus there."
             )
-        self._genome = self._twins(raw / task["image_data"], coco)
+        self._genome, images = _twins(raw / task["image_data"], coco)
         self._genome_set = self._sets["genome"]
         self._in_both = {key for key in self._genome.values() if key is not None}
         self._coco = len(coco)
-        self._genome_only = self._read - len(self._genome)
-
-    def _twins(self, path: Path, coco: dict[int, str]) -> dict[int, str | None]:
-        """Visual Genome id -> key of its COCO twin, or None if another image speaks for the twin."""
-        twins: dict[int, str | None] = {}
-        speaker: dict[int, int] = {}  # COCO id -> the Visual Genome image that speaks for it
-        self._read = 0
-        for place, record in numbered(list_records(path), path):
-            self._read += 1
-            number = field(record, "image_id" if "image_id" in record else "id", int, place)
-            coco_id = record.get("coco_id")
-            if coco_id not in coco:  # also null, and -1 as the driver prints it
-                continue
-            if coco_id in speaker:
-                twins[speaker[coco_id]] = None
-            speaker[coco_id] = number
-            twins[number] = coco[coco_id]
-        return twins
+        self._genome_only = images - len(self._genome)
 
     def coco_key(self, subset: str, number: int) -> str:
         """Key of a COCO image."""
@@ -87,3 +70,21 @@ class Images:
         """Images of each group."""
         both = len(self._in_both)
         return {"coco_only": self._coco - both, "both": both, "genome_only": self._genome_only}
+
+
+def _twins(path: Path, coco: dict[int, str]) -> tuple[dict[int, str | None], int]:
+    """Visual Genome id -> key of its COCO twin, or None if another image speaks for it; and its size."""
+    twins: dict[int, str | None] = {}
+    speaker: dict[int, int] = {}  # COCO id -> the Visual Genome image that speaks for it
+    images = 0
+    for place, record in numbered(list_records(path), path):
+        images += 1
+        number = field(record, "image_id" if "image_id" in record else "id", int, place)
+        coco_id = record.get("coco_id")
+        if coco_id not in coco:  # also null, and -1 as the driver prints it
+            continue
+        if coco_id in speaker:
+            twins[speaker[coco_id]] = None
+        speaker[coco_id] = number
+        twins[number] = coco[coco_id]
+    return twins, images

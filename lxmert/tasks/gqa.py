@@ -80,8 +80,10 @@ def score_official(
     questions = _scored(raw, part["all_questions"] if complete else part["questions"])
     choices = None
     if "choices" in part and (raw / part["choices"]).is_file():
+        # Of two million questions the tenth that bears on these scores.
+        judged = _balanced(raw, part["questions"]) if complete else wanted
         choices = {
-            number: record for number, record in keyed_records(raw / part["choices"]) if number in wanted
+            number: record for number, record in keyed_records(raw / part["choices"]) if number in judged
         }
     return score_gqa(
         predictions,
@@ -89,6 +91,10 @@ def score_official(
         choices,
         consistency=complete,
     )
+
+
+def _balanced(raw: Path, names: str | list[str]) -> set[str]:
+    return {str(place.id) for place, record in read_questions(raw, names) if record.get("isBalanced") is True}
 
 
 _SCORED_FIELDS = {

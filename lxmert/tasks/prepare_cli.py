@@ -13,7 +13,7 @@ from lxmert.errors import DataError
 from lxmert.files import atomic_write_json, sha256_file
 from lxmert.progress import count
 from lxmert.specs import read_job_spec
-from lxmert.tasks import task_module, task_spec
+from lxmert.tasks import split_module, task_module, task_spec
 from lxmert.tasks.examples import ExampleFile, Listings, write_examples
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,9 @@ def prepare(
             task["images_per_example"],
         )
         write_examples(
-            lambda split=split: module.read_examples(raw, task, split, answers),  # type: ignore[misc]
+            lambda split=split: split_module(task, split).read_examples(  # type: ignore[misc]
+                raw, task, split, answers
+            ),
             file,
             f"{task['task']} {split}",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -81,8 +82,27 @@ def numbered(records: Iterator[Any], path: Path) -> Iterator[tuple[Place, Any]]:
 
 
 def raw_files(raw: Path, names: str | list[str]) -> list[Path]:
-    """The raw files a document names, relative to `raw`."""
-    return [raw / name for name in ([names] if isinstance(names, str) else names)]
+    """The raw files a document names, relative to `raw`; of a name with `*`, its shards by their numbers.
+
+    Raises:
+        DataError: there is no shard.
+    """
+    found = []
+    for name in [names] if isinstance(names, str) else names:
+        path = raw / name
+        if "*" not in path.name:
+            found.append(path)
+            continue
+        shards = sorted(path.parent.glob(path.name), key=_shard_order)
+        if not shards:
+            raise DataError(f"{path}: no such file. Fetch them, or put them there.")
+        found += shards
+    return found
+
+
+def _shard_order(path: Path) -> tuple[int, str]:
+    number = re.search(r"(\d+)\D*$", path.name)
+    return int(number[1]) if number else -1, path.name
 
 
 def is_whole(value: Mapping[str, Any] | object) -> bool:

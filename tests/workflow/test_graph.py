@@ -149,6 +149,48 @@ def test_a_leaky_score_says_why(snakemake, tmp_path):
     assert "gqa valid: no score on unseen questions: gqa is fine-tuned on valid itself" in outcome.errors
 
 
+def test_a_score_of_published_weights_says_why_it_may_be_none(snakemake, tmp_path, overlay):
+    settings = overlay("{corpus: full, minival: drawn, tasks: [vqa], runs: {vqa: {weights: lxmert_hub_vqa}}}")
+    outcome = snakemake(
+        tmp_path, "--dry-run", "--configfile", settings, "--", "results/vqa/minival_score.json"
+    )
+    assert outcome.status == 0, outcome.text
+    assert "no score on unseen questions: nobody said which questions lxmert_hub_vqa was" in outcome.errors
+    assert "pretraining read these very questions" in outcome.errors
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (
+            "results/gqa/valid_all_score.json",
+            "results/gqa: valid_all is a further split of gqa. Name it in config.yaml: further_splits:"
+            " {gqa: [valid_all]}",
+        ),
+        ("results/gqa/testdef_score.json", 'task gqa has no split testdef. Did you mean "testdev"'),
+        ("results/vqa/valid_predict.json", "results/vqa: task vqa has no split valid"),
+    ],
+)
+def test_a_split_that_is_not_there_is_refused_by_name(snakemake, tmp_path, target, words):
+    outcome = snakemake(tmp_path, "--dry-run", target)
+    assert outcome.status == 2 and words in outcome.errors and "Traceback" not in outcome.text
+
+
+@pytest.mark.parametrize("annotations", ["rebuild", "published"])
+def test_all_questions_of_the_full_corpus(snakemake, tmp_path, overlay, annotations):
+    settings = f"{{corpus: full, tasks: [gqa], annotations: {annotations}"
+    target = "results/gqa/testdev_all_score.json"
+    arguments = ["--dry-run", "--printshellcmds", "--configfile"]
+    outcome = snakemake(tmp_path, *arguments, overlay(settings + "}"), "--", target)
+    assert outcome.status == 0, outcome.text
+    assert "fetch full,gqa_questions" in outcome.jobs and "--everything" not in outcome.text
+    outcome = snakemake(
+        tmp_path, *arguments, overlay(settings + ", train_on: {gqa: [train_all, valid]}}"), "--", target
+    )
+    assert outcome.status == 0, outcome.text
+    assert "assets fetch gqa_questions --corpus full --everything --out-receipt" in outcome.text
+
+
 def test_what_is_to_be_fetched_is_said_before_a_long_job(snakemake, writer, tmp_path, overlay):
     settings = overlay("{corpus: full, tasks: [gqa]}")
     arguments = ["--cores", "1", "--configfile", settings, "--", "data/full/vocab.txt"]

@@ -134,9 +134,12 @@ def announced_downloads(wildcards: Wildcards) -> list[str]:
 
 
 def places_option(wildcards: Wildcards) -> str:
-    """The option that says which files are read of an asset of which some are made of others."""
+    """Options that say which files are read of an asset: some are made of others, some left out by default."""
     asset = load_catalogue()[wildcards.asset]
     read = {f"raw/{name}" for name in PLAN.all_raw_files()}
+    left_out = [member.place for member in asset.members if member.on_request]
+    if any(f"{name}/".startswith(f"{place}/") for name in read for place in left_out):
+        return "--everything"
     places = [place for place in asset.places() if place in read]
     return f"--places {' '.join(places)}" if asset.derived else ""
 
@@ -219,6 +222,7 @@ def listings(wildcards: Wildcards) -> list[str]:
 
 def score_files(wildcards: Wildcards) -> list[str]:
     """Official files with the labels of a split."""
+    require_split(wildcards)
     return raw(PLAN.score_files(PLAN.runs[wildcards.run].task, wildcards.split))
 
 
@@ -330,8 +334,18 @@ def finetuning_stores(wildcards: Wildcards) -> list[str]:
     ]
 
 
+def require_split(wildcards: Wildcards) -> None:
+    """Ends with one line where a file is asked for of a split that its task has not."""
+    try:
+        PLAN.require_split(wildcards.run, wildcards.split)
+    except LxmertError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
 def prediction_stores(wildcards: Wildcards) -> list[str]:
     """Region stores that a split reads."""
+    require_split(wildcards)
     return [
         store(name)
         for name in PLAN.image_sets(PLAN.runs[wildcards.run].task, [wildcards.split])

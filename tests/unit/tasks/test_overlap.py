@@ -105,6 +105,50 @@ def test_a_drawn_minival_is_clean_of_what_is_pretrained_here_alone(tree: Any) ->
         draw_minival(questions, 3)
 
 
+TAKEN = {"corpus": "full", "tasks": ["vqa"], "runs": {"vqa": {"weights": "lxmert_finetuned_vqa"}}}
+
+
+def test_published_fine_tuned_weights_are_judged_by_what_they_learnt_from(tree: Any) -> None:
+    assert load_plan(TAKEN).leaks("vqa", "minival") == []  # their authors held these very images out
+    first, second = load_plan({**TAKEN, "minival": "drawn"}).leaks("vqa", "minival")
+    assert first == "lxmert_finetuned_vqa is fine-tuned on nominival, which shares questions with minival"
+    assert second.startswith("pretraining read these very questions")
+    assert load_plan(TAKEN).leaks("vqa", "train")[0].endswith("on train itself (train, nominival)")
+    # Photographs tell the same, and those of a pretraining done here beside it.
+    rows = compare(tree, TAKEN)
+    assert rows["vqa", "minival"]["shared"]["pretraining"] == 0
+    assert rows["vqa", "nominival"]["shared"]["pretraining"] == 2
+    both = load_plan(
+        {**TAKEN, "weights": "pretrain", "runs": {"hub": {"task": "vqa", **TAKEN["runs"]["vqa"]}}}
+    )
+    assert json.loads(both.overlap_spec())["pretraining"] == ["here", "published"]
+
+
+@pytest.mark.parametrize("minival", ["published", "drawn"])
+def test_of_weights_of_which_nobody_said_it_the_score_says_so(minival: str) -> None:
+    runs = {task: {"weights": f"lxmert_hub_{task}"} for task in ("vqa", "gqa")}
+    plan = load_plan({"corpus": "full", "tasks": ["vqa", "gqa"], "runs": runs, "minival": minival})
+    unknown = "nobody said which questions lxmert_hub_vqa was fine-tuned on"
+    found = plan.leaks("vqa", "minival")
+    assert found[0] == unknown and len(found) == (1 if minival == "published" else 2)
+    assert unknown in plan.score_spec("vqa", "minival")
+    assert plan.leaks("gqa", "testdev") == [unknown.replace("vqa", "gqa")]
+    # What they learnt from is not what runs here learn from.
+    assert plan.leaks("vqa_blind", "train")[0] == "vqa is fine-tuned on train itself (train, nominival)"
+
+
+def test_splits_of_all_questions_share_them_with_the_balanced_ones() -> None:
+    settings = {"train_on": {"gqa": ["train_all", "valid"]}, "further_splits": {"gqa": ["valid_all"]}}
+    plan = load_plan({**settings, "tasks": ["gqa"]})
+    first = {split: plan.leaks("gqa_scratch", split)[:1] for split in plan.tasks["gqa"]["splits"]}
+    assert first.pop("train_all") == ["gqa is fine-tuned on train_all itself (train_all, valid)"]
+    assert first.pop("train") == ["gqa is fine-tuned on train_all, which shares questions with train"]
+    assert first.pop("valid_all") == ["gqa is fine-tuned on valid, which shares questions with valid_all"]
+    assert first.pop("valid") == ["gqa is fine-tuned on valid itself (train_all, valid)"]
+    assert first == {"testdev": [], "testdev_all": [], "submit": []}
+    assert "read some of these questions" in plan.leaks("gqa", "valid_all")[1]
+
+
 def test_a_result_on_photographs_that_were_learnt_from_is_refused(tree: Any) -> None:
     def swap(records: dict[str, Any]) -> None:
         records["0002"]["imageId"] = "n91"  # a testdev photograph among the training questions
