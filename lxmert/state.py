@@ -8,6 +8,7 @@ safetensors and the rest as JSON: nothing here can run code when it is read.
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import logging
 import os
@@ -39,12 +40,16 @@ class JobState:
         key: everything that decides the result: the spec and the fingerprint of each input. A
             folder with another key is emptied, and the log says what differed; so is one without.
 
+    Attributes:
+        digest: SHA-256 of the key.
+
     Raises:
         DataError: the folder cannot be written, or it holds files that are no unfinished work.
     """
 
     def __init__(self, folder: str | Path, key: dict[str, Any]) -> None:
         self.folder = make_folder(Path(folder).absolute())
+        self.digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         self.history_path = self.folder / "history.jsonl"
         self._file = self.folder / "state.safetensors"
         key_path = self.folder / "key.json"

@@ -1,7 +1,7 @@
-"""`torchrun` for the ranks of one command: it starts them and ends them together, and leaves the talking to others.
+"""`torchrun` for the ranks of one command: it starts them and ends them together.
 
-By itself it would print a page of tracebacks when a rank ends badly. What became of the ranks goes into a file
-instead, of which the command that started this makes one line.
+By itself it would print a page of tracebacks when a rank ends badly. What became of the ranks goes into
+a file instead, of which the command that started this makes one line.
 """
 
 from __future__ import annotations

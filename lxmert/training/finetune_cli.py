@@ -70,6 +70,7 @@ def _train(args: argparse.Namespace, device: torch.device, ranks: Ranks) -> None
             "evaluations": trainer.evaluations,
             "seconds": trainer.seconds(),
             "answer_rows": meta["answer_rows"],
+            "at_chance": trainer.at_chance,
         },
     )
     trainer.job.state.clear()

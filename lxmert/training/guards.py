@@ -69,6 +69,8 @@ def are_finite(tensors: Sequence[torch.Tensor]) -> bool:
 class Tripwire:
     """Stops a run whose score is that of guessing after it should have learnt something.
 
+    One too short for that, or that falls back to guessing later, keeps its results and is told of at its end.
+
     Attributes:
         metric: a figure of the evaluations.
         chance: its value where nothing is learnt.
@@ -99,24 +101,31 @@ class Tripwire:
             LxmertError: it is at chance.
             SpecError: the evaluations know no such metric.
         """
-        late = [
-            record
-            for record in evaluations
-            if record["epoch"] >= self.after_epochs and record["step"] >= self.after_steps
-        ]
-        if not late:
-            return
-        record = late[0]
+        for record in evaluations:
+            complaint = self._complaint(record)
+            if record["epoch"] >= self.after_epochs and record["step"] >= self.after_steps:
+                if complaint:
+                    raise LxmertError(
+                        f"{complaint} Mend the cause and remove {folder}, or set recipe/tripwire: null"
+                        " to go on."
+                    )
+                return
+
+    def complaint_of_end(self, evaluations: Sequence[Mapping[str, float]]) -> str | None:
+        """What is to be said of a run that ended at chance, short ones too; None of others."""
+        return self._complaint(evaluations[-1]) if evaluations else None
+
+    def _complaint(self, record: Mapping[str, float]) -> str | None:
         if self.metric not in record:
             known = [name for name in record if name not in ("step", "epoch")]
             raise SpecError(
                 f'recipe/tripwire/metric: no figure "{self.metric}".{suggest(self.metric, known)}'
             )
-        if abs(record[self.metric] - self.chance) <= self.margin:
-            causes = "; ".join(f"({number}) {cause}" for number, cause in enumerate(self.causes, 1))
-            raise LxmertError(
-                f"{self.metric} {record[self.metric]:.4f} at step {record['step']:.0f} (epoch"
-                f" {record['epoch']:.3g}) is within {self.margin:g} of chance, {self.chance:g}: nothing was"
-                f" learnt. Known causes: {causes or 'none given'}. Mend the cause and remove {folder}, or set"
-                " recipe/tripwire: null to go on."
-            )
+        if abs(record[self.metric] - self.chance) > self.margin:
+            return None
+        causes = "; ".join(f"({number}) {cause}" for number, cause in enumerate(self.causes, 1))
+        return (
+            f"{self.metric} {record[self.metric]:.4f} at step {record['step']:.0f} (epoch"
+            f" {record['epoch']:.3g}) is within {self.margin:g} of chance, {self.chance:g}: nothing was"
+            f" learnt. Known causes: {causes or 'none given'}."
+        )

@@ -18,8 +18,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lxmert.errors import Interrupted, LxmertError, SpecError
+from lxmert.memory import is_out_of_memory, out_of_memory
 from lxmert.training.agent import ENDED, FOLDER
 
 log = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ def _run_rank(args: argparse.Namespace, body: Callable[..., None]) -> None:
     if folder is not None:
         (folder / f"{ranks.rank}.pid").write_text(str(os.getpid()))
     try:
-        body(args, device, ranks)
+        _one_line(args, device, ranks, body)
         ranks.wait()
         ranks.close()
     except (LxmertError, Interrupted) as error:
@@ -97,6 +99,16 @@ def _run_rank(args: argparse.Namespace, body: Callable[..., None]) -> None:
         # Where all ranks ended alike, torchrun has nothing to report.
         sys.stderr.flush()
         os._exit(0 if alike else 1)
+
+
+def _one_line(args: argparse.Namespace, device: Any, ranks: Any, body: Callable[..., None]) -> None:
+    """The work; where its memory runs out that, too, is an error a user can mend."""
+    try:
+        body(args, device, ranks)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(error, f"rank {ranks.rank}") from error
 
 
 def _leave_word(folder: Path, rank: int, error: Exception) -> None:

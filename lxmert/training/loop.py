@@ -105,7 +105,11 @@ class _Window:
 
 
 class Trainer:
-    """Runs a `TrainingJob` from its state to its end."""
+    """Runs a `TrainingJob` from its state to its end.
+
+    Attributes:
+        at_chance: of a run that ended: what is to be said where its last score is that of guessing.
+    """
 
     def __init__(self, job: TrainingJob) -> None:
         self.job, recipe = job, job.recipe
@@ -135,8 +139,15 @@ class Trainer:
         self._sums: dict[str, float] = {}
         self._counts: dict[str, float] = {}
         self._restore()
-        wanted = job.tensorboard is not None and job.ranks.first
-        self._scalars = Scalars(job.tensorboard, job.state.history_path) if wanted else None
+        self.at_chance: str | None = None
+        self._scalars = self._open_scalars()
+
+    def _open_scalars(self) -> Scalars | None:
+        """The scalars as far as the history goes, on the first rank, where they are wanted."""
+        job = self.job
+        if job.tensorboard is None or not job.ranks.first:
+            return None
+        return Scalars(job.tensorboard, job.state.history_path, job.state.digest)
 
     def seconds(self) -> float:
         """Time spent so far, with earlier attempts up to their last save."""
@@ -162,6 +173,7 @@ class Trainer:
                     self._roll_back()
         if self._scalars is not None:
             self._scalars.close()
+        self._look_back()
 
     def _go_on(self, stop: StopSignal) -> None:
         job, recipe = self.job, self.job.recipe
@@ -258,6 +270,9 @@ class Trainer:
                 f"step {before}: the weights are not finite, and {self.job.state.folder} holds no earlier"
                 " ones. Lower optimizer/lr, then run again."
             )
+        if self._scalars is not None:
+            self._scalars.close()
+            self._scalars = self._open_scalars()  # without the steps that are made again
 
     def _log_window(self, window: _Window, examples: int) -> None:
         spent = max(time.monotonic() - window.began, 1e-9)
@@ -325,6 +340,13 @@ class Trainer:
                 complaint = error
         if self.job.ranks.any_of(complaint is not None):
             raise complaint or LxmertError("rank 0 stopped the run")
+
+    def _look_back(self) -> None:
+        """Says so where a run ends at chance; its results stand."""
+        if self.job.tripwire is not None and self.job.ranks.first:
+            self.at_chance = self.job.tripwire.complaint_of_end(self.evaluations)
+            if self.at_chance:
+                log.warning("%s", self.at_chance)
 
     def load_best(self) -> None:
         """Puts the best weights into the model; the last ones where nothing was evaluated."""

@@ -23,7 +23,7 @@ from lxmert.models.weights import load_tensors, model_of, read_metadata, read_we
 from lxmert.progress import Progress
 from lxmert.state import JobState, StopSignal
 from lxmert.training.building import build_task_model
-from lxmert.training.inference import chunk_logits, chunks
+from lxmert.training.inference import AtOnce, chunk_logits, chunks
 
 log = logging.getLogger(__name__)
 
@@ -75,10 +75,11 @@ def predict(
         log.info("going on at example %d of %d from %s", done, len(examples), state.folder)
     progress = Progress(len(examples), "examples", f"predict {split}", start=done)
     save_seconds = spec["recipe"].get("save_every_seconds", _SAVE_SECONDS)
-    last_save = time.monotonic()
+    last_save, at_once = time.monotonic(), AtOnce.on(device)
     with StopSignal() as stop, quantized(model, quantize), packed(model):
         for rows in chunks(examples, spec["recipe"]["evaluate_batch"], start=done):
-            found.append(chunk_logits(model, examples, rows, device).argmax(dim=1).cpu().numpy())
+            logits = chunk_logits(model, examples, rows, device, at_once)
+            found.append(logits.argmax(dim=1).cpu().numpy())
             done += len(rows)
             progress.advance(len(rows))
             if stop.requested or time.monotonic() - last_save >= save_seconds:

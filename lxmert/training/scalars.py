@@ -10,31 +10,35 @@ from lxmert.errors import SpecError
 from lxmert.files import read_json_lines
 
 _NO_SCALARS = ("step", "evaluation")
+_EVENTS = "events.out.tfevents.*"
+_MARK = 8  # characters of a run's digest at the end of its file's name
 
 
 class Scalars:
-    """Writes one event file in a folder; a run that goes on writes it anew from the history.
+    """Writes one event file in a folder; a run that goes on, or goes back, writes it anew from the history.
 
     So no step is there twice, which appending after a kill would cause.
 
     Args:
-        folder: made if absent; event files of earlier attempts are removed.
+        folder: made if absent. Event files of other runs in it are moved to a folder beside it, so that their
+            curves stay and TensorBoard shows them as runs of their own.
         history: the JSON lines so far.
+        run: tells runs apart, see `JobState.digest`.
 
     Raises:
         SpecError: the package is not installed.
     """
 
-    def __init__(self, folder: Path, history: Path) -> None:
+    def __init__(self, folder: Path, history: Path, run: str) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise SpecError(
                 "--tensorboard: the package is not installed. Run: pip install lxmert[tensorboard]"
             ) from error
-        for path in folder.glob("events.out.tfevents.*"):
-            path.unlink()
-        self._writer = SummaryWriter(str(folder))
+        mark = f".{run[:_MARK]}"
+        _move_other_runs(folder, mark)
+        self._writer = SummaryWriter(str(folder), filename_suffix=mark)
         if history.exists():
             for _, record in read_json_lines(history):
                 self.add(record)
@@ -60,3 +64,23 @@ class Scalars:
 
 def _is_group(value: object) -> bool:
     return isinstance(value, Mapping)
+
+
+def _move_other_runs(folder: Path, mark: str) -> None:
+    """Removes this run's event files, and moves those of each other run to a folder named by its mark."""
+    _empty(folder.with_name(f"{folder.name}{mark}"))  # this run's, from before another one came in between
+    for path in folder.glob(_EVENTS):
+        if path.name.endswith(mark):
+            path.unlink()
+            continue
+        beside = folder.with_name(f"{folder.name}{path.suffix}")
+        beside.mkdir(exist_ok=True)
+        path.rename(beside / path.name)
+
+
+def _empty(folder: Path) -> None:
+    """Removes a folder of event files, where there is one; other files keep it."""
+    for path in folder.glob(_EVENTS):
+        path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lxmert.errors import LxmertError
+from lxmert.memory import is_out_of_memory
 from lxmert.models.dropout import DropoutNoise
 from lxmert.objectives import Loss
 from lxmert.training.optimizers import Optimizer, clip_scale
@@ -118,6 +119,8 @@ class TrainingStep:
         counts = {name: float(value) for name, value in denominators.items()}
         share = share_of(count_examples(batch), self.ranks.rank, self.ranks.count)
         moved = {name: value.to(self.device) for name, value in denominators.items()}
+        scale = self.precision.scale
+        held = None if scale is None else scale.state()
         while True:
             summed = self._gradients(batch, share, moved, seed, step)
             numbers = torch.cat([summed, torch.tensor(flags, dtype=torch.float64, device=self.device)])
@@ -126,14 +129,15 @@ class TrainingStep:
             found = torch.cat([numbers, norm.double().reshape(1).to(numbers.device)]).tolist()
             sums = dict(zip(denominators, found, strict=False))
             losses_finite = all(map(math.isfinite, sums.values()))
-            if losses_finite and not math.isfinite(found[-1]) and self._try_lower_scale(step):
-                continue
-            break
-        finite = losses_finite and math.isfinite(found[-1])
+            finite = losses_finite and math.isfinite(found[-1])
+            if finite or not losses_finite or not self._try_lower_scale(step):
+                break
         if finite:
-            self.optimizer.step(factor, grad_scale=self._grad_scale(norm))
-            if self.precision.scale is not None:
-                self.precision.scale.succeeded()
+            self._update(factor, self._grad_scale(norm), step)
+            if scale is not None:
+                scale.succeeded()
+        elif scale is not None and held is not None:
+            scale.restore(held)  # it was not the scale that was wrong
         self.optimizer.zero_grad()
         loss = self.task.total({name: sums[name] / max(counts[name], 1e-12) for name in sums})
         return Outcome(sums, counts, loss, finite, found[len(sums) : -1])
@@ -213,6 +217,18 @@ class TrainingStep:
         self.optimizer.zero_grad()
         return True
 
+    def _update(self, factor: float, grad_scale: Tensor | None, step: int) -> None:
+        try:
+            self.optimizer.step(factor, grad_scale)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            # The pass is over and holds nothing, so that a smaller one would not help.
+            raise LxmertError(
+                f"step {step}: out of memory on {self.device} for the optimiser's two moments, each as large"
+                " as the model. Use a device with more memory, or a smaller size of the system."
+            ) from error
+
     def _halve_micro_batch(self, share: int, step: int) -> None:
         self.optimizer.zero_grad()
         gc.collect()
@@ -231,13 +247,3 @@ class TrainingStep:
             held,
             self.micro_batch,
         )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator gave up, on a GPU or on the CPU, which has no class of its own for it."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "DefaultCPUAllocator" in text or "out of memory" in text or "not enough memory" in text
-    )

@@ -1,4 +1,4 @@
-"""Two ranks as a user starts them: the weights of one, signals, a killed rank, and one line for what is wrong."""
+"""Two ranks as a user starts them: the weights of one, signals, a killed rank, one line for what is wrong."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-BASE = {"__init__", "errors", "files", "pickles", "progress", "slurm", "specs", "state", "types"}
+BASE = {"__init__", "errors", "files", "memory", "pickles", "progress", "slurm", "specs", "state", "types"}
 # What each folder or module may import beside the base and itself. Verbs (*_cli.py, cli.py) may import
 # anything.
 LAYERS: dict[str, set[str]] = {

@@ -9,9 +9,10 @@ import torch
 from engine_model import B, batch, gradients_of, model, step_of
 
 from lxmert.errors import LxmertError, SpecError
+from lxmert.memory import is_out_of_memory
 from lxmert.training.pieces import count_examples, cut, piece_of, rows_of, share_of
 from lxmert.training.precision import LossScale, Precision
-from lxmert.training.step import TrainingStep, is_out_of_memory
+from lxmert.training.step import TrainingStep
 from lxmert.types import Batch
 
 
@@ -140,6 +141,20 @@ def test_overflow_in_fp16_lowers_the_scale_and_loses_no_step() -> None:
     scale = training.precision.scale
     assert lower == pytest.approx(plain, rel=1e-3)
     assert 1 <= scale.value < 2.0**30 and scale.good_steps == 8
+
+
+def test_a_gradient_that_no_scale_heals_leaves_the_scale_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch is the NaN guard's then, and those after it do not begin at the smallest scale."""
+    training = step_of(model(), "fp16")
+    training.precision.scale.restore([2.0**8, 5.0])
+    plain = training.optimizer.grad_norm
+    broken = iter([torch.tensor(math.nan)] * 40)
+    monkeypatch.setattr(training.optimizer, "grad_norm", lambda: next(broken))
+    outcome = training.run(batch(), 3, 5, 1.0)
+    assert not outcome.updated and math.isfinite(outcome.loss)
+    assert training.precision.scale.state() == [2.0**8, 5.0] and len(list(broken)) == 40 - 9
+    monkeypatch.setattr(training.optimizer, "grad_norm", plain)
+    assert training.run(batch(), 3, 6, 1.0).updated and training.precision.scale.state() == [2.0**8, 6.0]
 
 
 def test_a_loss_scale_grows_shrinks_and_is_kept() -> None:

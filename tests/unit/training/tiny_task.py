@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lxmert.data.answers import build_answer_table, write_answer_table
 from lxmert.data.columns import ColumnsWriter
 from lxmert.data.region_record import StoreSchema
 from lxmert.data.region_writer import RegionWriter
+from lxmert.models.weights import model_tensors
 from lxmert.training.finetune import FinetuneInputs
+from lxmert.training.loop import Trainer
 from lxmert.training.pretrain import PretrainInputs
 from lxmert.types import Regions
 
+CPU = torch.device("cpu")
 SIZE = {
     "hidden": 16,
     "heads": 2,
@@ -235,3 +239,25 @@ def pretrain_inputs(tiny: TinyTask) -> PretrainInputs:
     folder = tiny.folder / "pretrain"
     train, valid = folder / "train.safetensors", folder / "valid.safetensors"
     return PretrainInputs(tiny.features, train, valid, tiny.pretrain_answers, tiny.vocabulary)
+
+
+def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """What a trainer's model has learnt so far."""
+    return {name: value.clone() for name, value in model_tensors(trainer.job.model).items()}
+
+
+def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    """Two tables hold the same tensors, bit for bit."""
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+def finetune_command(tiny: TinyTask, spec: dict[str, Any], out: Path) -> list[str]:
+    """The verb with a spec, its outputs and its state in one folder."""
+    verb = ["--threads", "1", "finetune", "--spec", json.dumps(spec)]
+    verb += ["--features", *map(str, tiny.features), "--examples", str(tiny.folder / "single")]
+    verb += ["--vocabulary", str(tiny.vocabulary), "--state", str(out / "state")]
+    for name, file in (("weights", "w.safetensors"), ("last", "l.safetensors"), ("spec", "s.json")):
+        verb += [f"--out-{name}", str(out / file)]
+    return [*verb, "--out-metrics", str(out / "m.json"), "--out-history", str(out / "h.jsonl")]
