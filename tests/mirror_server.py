@@ -19,7 +19,8 @@ class Script:
     """How one path answers: `manners` in turn, the last one for ever.
 
     Manners: ok, status:N, html, wrong, longer, shorter, loop, stall, stall_head, drip, cut:N, reset:N,
-    drip_head, chunked, chunked_cut:N, no_range, wrong_range, page_form, hang_up, slow; N counts bytes.
+    drip_head, chunked, chunked_cut:N, no_range, wrong_range, page_form, hang_up, slow, away (to the address
+    that the body holds), busy:N (N/100 s before an answer); N counts bytes elsewhere.
     """
 
     body: bytes
@@ -54,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         manner, _, number = script.next().partition(":")
         script.headers = dict(self.headers.items())
         self._script, self._number = script, int(number or 0)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError), self.server.counted():
             getattr(self, f"_{manner}")(script.body, query)
 
     def _begin(self, status: int, length: int | None, **headers: str) -> None:
@@ -111,6 +112,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _loop(self, body: bytes, query: str) -> None:
         self._begin(302, 0, Location=self.path)
+
+    def _away(self, body: bytes, query: str) -> None:
+        self._begin(302, 0, Location=body.decode())
+
+    def _busy(self, body: bytes, query: str) -> None:
+        time.sleep(self._number / 100)
+        self.wfile.write(self._range(body))
 
     def _stall(self, body: bytes, query: str) -> None:
         self.wfile.write(self._range(body)[: len(body) // 3])
@@ -203,11 +211,25 @@ class MirrorServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.scripts: dict[str, Script] = {}
         self.patience = 5.0
+        # How many are answered now, and how many were at most.
+        self.active = self.peak = 0
+        self._counting = threading.Lock()
         self._server_thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
         self._server_thread.start()
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        with self._counting:
+            self.active += 1
+            self.peak = max(self.peak, self.active)
+        try:
+            yield
+        finally:
+            with self._counting:
+                self.active -= 1
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}{path}"

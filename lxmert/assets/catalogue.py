@@ -21,6 +21,7 @@ BRANCHES = {
     "weights": ("download", "pretrain"),
     "detector": ("download", "train"),
     "annotations": ("rebuild", "published"),
+    "nlvr2_images": ("archive", "crawl"),
 }
 DEFAULT_BRANCHES = {name: choices[0] for name, choices in BRANCHES.items()}
 ARCHIVES = ("zip", "tar")
@@ -82,6 +83,8 @@ class Asset:
     along: tuple[str, ...] = ()
     accepts: tuple[str, ...] = ()
     retired: tuple[Mapping[str, str], ...] = ()
+    # Places of the records, and of the hashes, by which its images are found one by one without it.
+    crawl: Mapping[str, str] = field(default_factory=dict)
     needed_by: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     only_if: Mapping[str, str] = field(default_factory=dict)
     otherwise: str | None = None
@@ -189,7 +192,7 @@ class Catalogue:
 
 
 def _holds(condition: Mapping[str, str], branches: Mapping[str, str]) -> bool:
-    return all(branches[name] == choice for name, choice in condition.items())
+    return all(branches.get(name, DEFAULT_BRANCHES[name]) == choice for name, choice in condition.items())
 
 
 def expand_targets(targets: Iterable[str], branches: Mapping[str, str]) -> list[str]:

@@ -5,6 +5,7 @@ actions:
   plan [TARGET...] what config.yaml, or a target, would fetch: bytes, disk, what is there, what needs a person
   fetch NAME...    assets, files (data/full/raw/...) or, with --for, all a target needs
   verify [ID...]   every byte on disk against catalogue and lock file
+  crawl NAME...    images one by one from the addresses in a data set's records, such as nlvr2's
   add FILE...      a file, folder or all pieces of a split archive that you brought yourself
 """
 
@@ -27,6 +28,7 @@ from lxmert.assets.catalogue import (
     Catalogue,
     load_catalogue,
 )
+from lxmert.assets.crawl_cli import add_crawl_arguments, crawl_named
 from lxmert.assets.inventory import state, verify
 from lxmert.assets.lock import Lock
 from lxmert.assets.meter import gigabytes
@@ -39,7 +41,7 @@ from lxmert.state import StopSignal
 
 log = logging.getLogger(__name__)
 
-ACTIONS = ("list", "plan", "fetch", "verify", "add")
+ACTIONS = ("list", "plan", "fetch", "crawl", "verify", "add")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, default=Path(), help="folder that holds data/ and weights/")
     for name, choices in BRANCHES.items():
         parser.add_argument(
-            f"--{name}", choices=choices, help=f"branch to plan; {DEFAULT_BRANCHES[name]} for named targets"
+            f"--{name.replace('_', '-')}",
+            choices=choices,
+            help=f"branch to plan; {DEFAULT_BRANCHES[name]} for named targets",
         )
     parser.add_argument(
         "--for", dest="targets", nargs="+", metavar="TARGET", default=[], help="fetch: targets"
@@ -73,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--id", help="add: the asset it is, if its name does not tell")
     parser.add_argument("--link", action="store_true", help="add: link instead of copying")
     parser.add_argument("--json", action="store_true", help="list, plan: machine-readable")
+    add_crawl_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -93,6 +98,8 @@ def run(args: argparse.Namespace) -> None:
             settings,
             args.everything,
         )
+    elif args.action == "crawl":
+        crawl_named(args, catalogue, places, settings)
     elif args.action == "verify":
         print(_verify(catalogue, places, args.names))
     else:

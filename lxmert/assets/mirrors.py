@@ -45,7 +45,7 @@ class Source:
 
 def sources(asset: Asset, settings: Settings) -> list[Source]:
     """Sources of an asset in the order they are asked; only local ones when offline."""
-    found = [Source((f"{_as_url(prefix)}/{quote(asset.file)}",)) for prefix in settings.mirrors]
+    found = [Source((f"{as_url(prefix)}/{quote(asset.file)}",)) for prefix in settings.mirrors]
     found += [source for mirror in asset.mirrors for source in _of_mirror(mirror)]
     unique = list(dict.fromkeys(found))
     return [source for source in unique if source.is_local] if settings.offline else unique
@@ -65,7 +65,8 @@ def _of_mirror(mirror: Any) -> Iterator[Source]:
         yield Source(tuple(mirror["parts"]))
 
 
-def _as_url(prefix: str) -> str:
+def as_url(prefix: str) -> str:
+    """A mirror of the settings as an address, folders included."""
     if "://" in prefix:
         return prefix.rstrip("/")
     return Path(prefix).expanduser().resolve().as_uri().rstrip("/")

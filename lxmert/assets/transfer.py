@@ -153,7 +153,7 @@ class Transfer:
 
     def _open(self, session: requests.Session, url: str, headers: dict[str, str]) -> requests.Response:
         limits = (self._patience.connect_seconds, self._patience.read_seconds)
-        return _within(
+        return within(
             self._patience.header_seconds,
             lambda: session.get(url, headers=headers, stream=True, timeout=limits),
         )
@@ -234,7 +234,7 @@ class _Pace:
         self._began, self._bytes = time.monotonic(), 0
 
 
-def _within(seconds: float, call: Callable[[], Answer]) -> Answer:
+def within(seconds: float, call: Callable[[], Answer]) -> Answer:
     """The call's result, or MirrorFailure when it takes too long.
 
     A read time-out only bounds the gap between two bytes; an answer whose head drips would hold us for hours.

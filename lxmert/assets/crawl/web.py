@@ -1,0 +1,271 @@
+"""One address of the open web, asked within bounds of time, bytes and redirects, and never a local one."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from lxmert import __version__
+from lxmert.assets.crawl.status import BAD_ADDRESS, GONE, NO_ANSWER, REFUSED, TOO_LARGE
+from lxmert.assets.transfer import MirrorFailure, within
+
+_CHUNK = 1 << 16
+_GONE = (404, 410)
+_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far an address is followed.
+
+    Attributes:
+        connect_seconds: until a connection stands.
+        read_seconds: without a byte.
+        whole_seconds: for all of it, redirects included.
+        bytes: of one picture.
+        redirects: in a row.
+    """
+
+    connect_seconds: float = 10.0
+    read_seconds: float = 15.0
+    whole_seconds: float = 90.0
+    bytes: int = 32 << 20
+    redirects: int = 5
+
+
+class NoAnswer(Exception):
+    """An address gave no body.
+
+    Attributes:
+        state: as the status file has it.
+        again: whether asking once more may help.
+        reached: whether the host answered at all.
+        wait_seconds: how long the host asks to be left alone.
+    """
+
+    def __init__(
+        self, state: str, why: str, again: bool = False, reached: bool = True, wait_seconds: float = 0.0
+    ) -> None:
+        """Takes what went wrong, in a few words."""
+        super().__init__(why)
+        self.state, self.again, self.reached, self.wait_seconds = state, again, reached, wait_seconds
+
+
+class LocalAddress(OSError):
+    """A name of the open web led to a machine of this network."""
+
+
+def host_of(url: str) -> str:
+    """Host and port that an address asks.
+
+    Raises:
+        NoAnswer: it is no address of the web.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise NoAnswer(BAD_ADDRESS, f"no address ({error})") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise NoAnswer(BAD_ADDRESS, f"{parts.scheme or 'no'} address; only http and https are asked")
+    return f"{host}:{port or (443 if parts.scheme == 'https' else 80)}"
+
+
+class Fetcher:
+    """Gets addresses, one at a time; each thread has its own.
+
+    Args:
+        bounds: how far.
+        trusted: "host:port" that may be local, since config names it as a mirror.
+        stopped: polled between bytes.
+    """
+
+    def __init__(
+        self, bounds: Bounds, trusted: frozenset[str], stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._bounds, self._trusted, self._stopped = bounds, trusted, stopped
+        self._session = self._new_session()
+
+    def get(self, url: str) -> bytes:
+        """The body behind an address.
+
+        Raises:
+            NoAnswer: there is none.
+        """
+        until = time.monotonic() + self._bounds.whole_seconds
+        for _ in range(self._bounds.redirects + 1):
+            self._refuse_local(url)
+            try:
+                with self._open(url, until) as response:
+                    if response.status_code not in _REDIRECTS or "Location" not in response.headers:
+                        _check_status(response)
+                        return self._body(response, until)
+                    url = urljoin(url, response.headers["Location"])
+            except requests.RequestException as error:
+                raise _explained(error) from error
+            except (UnicodeError, ValueError) as error:
+                raise NoAnswer(BAD_ADDRESS, f"no address ({error})"[:120]) from error
+        raise NoAnswer(BAD_ADDRESS, f"more than {self._bounds.redirects} redirects")
+
+    def _open(self, url: str, until: float) -> requests.Response:
+        session, bounds = self._session, self._bounds
+        try:
+            return within(
+                max(0.1, until - time.monotonic()),
+                lambda: session.get(
+                    url,
+                    stream=True,
+                    allow_redirects=False,
+                    timeout=(bounds.connect_seconds, bounds.read_seconds),
+                    proxies=get_environ_proxies(url),
+                ),
+            )
+        except MirrorFailure as failure:  # its thread still has the session
+            self._session = self._new_session()
+            raise NoAnswer(NO_ANSWER, str(failure), again=True, reached=False) from failure
+
+    def _body(self, response: requests.Response, until: float) -> bytes:
+        limit, parts, size = self._bounds.bytes, [], 0
+        length = response.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length) > limit:
+            raise NoAnswer(TOO_LARGE, f"{length} bytes")
+        for chunk in _chunks(response):
+            parts.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise NoAnswer(TOO_LARGE, f"more than {limit} bytes")
+            if self._stopped():
+                raise NoAnswer(NO_ANSWER, "stopped", again=True)
+            if time.monotonic() > until:
+                raise NoAnswer(NO_ANSWER, f"not whole after {self._bounds.whole_seconds:.0f} s", again=True)
+        return b"".join(parts)
+
+    def _refuse_local(self, url: str) -> None:
+        """Addresses that name a local machine outright, which a proxy would be asked for, too."""
+        where = host_of(url)
+        host = where.rpartition(":")[0]
+        if where not in self._trusted and (_is_local(host) or host == "localhost"):
+            raise NoAnswer(BAD_ADDRESS, f"{host} is a local address")
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        session.trust_env = False  # no passwords of ~/.netrc for strangers; proxies are asked for above
+        session.headers.update({"User-Agent": f"lxmert/{__version__}", "Accept-Encoding": "identity"})
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _GuardedAdapter(self._trusted))
+        return session
+
+
+def _check_status(response: requests.Response) -> None:
+    status = response.status_code
+    if status == 200:
+        return
+    why = f"HTTP {status}"
+    if status in _GONE:
+        raise NoAnswer(GONE, why)
+    if status in _AGAIN:
+        wait = response.headers.get("Retry-After", "")
+        raise NoAnswer(NO_ANSWER, why, again=True, wait_seconds=float(wait) if wait.isdecimal() else 0.0)
+    raise NoAnswer(REFUSED, why)
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    while True:
+        try:
+            # What has come so far, not a full buffer, so that a drip is noticed.
+            chunk = response.raw.read1(_CHUNK, decode_content=True)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise NoAnswer(NO_ANSWER, _words(error), again=True) from error
+        if not chunk:
+            return
+        yield chunk
+
+
+def _explained(error: requests.RequestException) -> NoAnswer:
+    local = next((cause for cause in _causes(error) if isinstance(cause, LocalAddress)), None)
+    if local is not None:
+        return NoAnswer(BAD_ADDRESS, str(local))
+    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
+        return NoAnswer(BAD_ADDRESS, f"no address ({error})"[:120])
+    return NoAnswer(NO_ANSWER, _words(error), again=True, reached=False)
+
+
+def _words(error: BaseException) -> str:
+    """The cause of a network error without the libraries' wrapping, the same for the same cause."""
+    causes = list(_causes(error))
+    if any(isinstance(cause, (TimeoutError, urllib3.exceptions.TimeoutError)) for cause in causes):
+        return "timed out"
+    if any(isinstance(cause, urllib3.exceptions.NameResolutionError) for cause in causes):
+        return "its host has no address"
+    if any(isinstance(cause, urllib3.exceptions.SSLError) for cause in causes):
+        return "its certificate is not valid"
+    if any(isinstance(cause, (urllib3.exceptions.ProtocolError, ConnectionResetError)) for cause in causes):
+        return "broke off"
+    text = str(getattr(causes[-1], "strerror", None) or causes[-1])
+    return f"cannot be reached ({' '.join(text.split())[:60] or type(causes[-1]).__name__})"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that its libraries wrapped."""
+    seen: set[int] = set()
+    waiting: list[Any] = [error]
+    while waiting:
+        found = waiting.pop(0)
+        if isinstance(found, BaseException) and id(found) not in seen:
+            seen.add(id(found))
+            yield found
+            waiting += [*found.args, getattr(found, "reason", None), found.__cause__, found.__context__]
+
+
+def _is_local(host: str) -> bool:
+    """Whether a numeric address is none of the open web; names are not looked up."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return not address.is_global or address.is_multicast
+
+
+class _GuardedAdapter(HTTPAdapter):
+    """Connections that hang up before the first byte if they lead to a local machine of any name."""
+
+    def __init__(self, trusted: frozenset[str]) -> None:
+        self._pools = {
+            "http": _guarded_pool(HTTPConnectionPool, HTTPConnection, trusted),
+            "https": _guarded_pool(HTTPSConnectionPool, HTTPSConnection, trusted),
+        }
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *arguments: Any, **settings: Any) -> None:
+        super().init_poolmanager(*arguments, **settings)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+
+def _guarded_pool(pool: Any, connection: Any, trusted: frozenset[str]) -> Any:
+    class Guarded(connection):  # type: ignore[misc]
+        def _new_conn(self) -> Any:
+            made = super()._new_conn()
+            peer = str(made.getpeername()[0])
+            if _is_local(peer) and f"{self.host}:{self.port}" not in trusted:
+                made.close()
+                raise LocalAddress(f"{self.host} is a local address")
+            return made
+
+    class GuardedPool(pool):  # type: ignore[misc]
+        ConnectionCls = Guarded
+
+    return GuardedPool
