@@ -33,7 +33,7 @@ from lxmert.assets.inventory import state, verify
 from lxmert.assets.lock import Lock
 from lxmert.assets.meter import gigabytes
 from lxmert.assets.places import Places, Settings, read_settings
-from lxmert.assets.planning import needed_assets, plan_download
+from lxmert.assets.planning import crawled_assets, needed_assets, plan_download
 from lxmert.errors import DownloadError, SpecError
 from lxmert.specs import Plan, load_plan
 from lxmert.specs.documents import read_yaml
@@ -206,16 +206,17 @@ def _plan(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) ->
     if args.names:
         places = Places(args.root.resolve(), args.corpus)
         branches = _branches(args)
-        assets = catalogue.needed(args.names, branches)
+        assets, crawled = catalogue.needed(args.names, branches), []
         title = ", ".join(args.names)
     else:
         plan = _graph(args)
         places = Places(args.root.resolve(), plan.corpus_name)
         branches, assets = plan.branches, needed_assets(plan, catalogue)
+        crawled = crawled_assets(plan, catalogue)
         title = f"corpus {plan.corpus_name}: {', '.join(plan.config['tasks'])}"
         if not assets:
             return f"{title}: nothing to fetch; the graph makes its data itself."
-    found = plan_download(assets, places, settings)
+    found = plan_download(assets, places, settings, crawled=crawled)
     if args.json:
         return json.dumps(found.to_json(), indent=2, sort_keys=True)
     return found.text(f"{title} with " + ", ".join(f"{name}: {value}" for name, value in branches.items()))

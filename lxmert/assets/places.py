@@ -32,6 +32,11 @@ class Places:
         return self.root / "data" / self.corpus / "downloads"
 
     @property
+    def crawls(self) -> Path:
+        """What became of images that were crawled, and receipts of them."""
+        return self.root / "data" / self.corpus / "crawl"
+
+    @property
     def lock_file(self) -> Path:
         """What was fetched, shared by all corpora."""
         return self.root / "data" / "assets.lock.json"
@@ -108,3 +113,8 @@ def alone(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def missing_name(asset: str) -> str:
+    """The file, among the crawls, that says which of an asset's images are missing."""
+    return f"{asset}.missing.json"

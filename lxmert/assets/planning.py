@@ -12,7 +12,7 @@ from lxmert.assets.inventory import own_slots, slots, state_of
 from lxmert.assets.lock import Lock
 from lxmert.assets.meter import gigabytes
 from lxmert.assets.mirrors import hint, sources
-from lxmert.assets.places import Places, Settings
+from lxmert.assets.places import Places, Settings, missing_name
 from lxmert.specs.plan import Plan
 
 _WORDS = {
@@ -20,8 +20,11 @@ _WORDS = {
     "own": "yours, used as it is",
     "fetch": "to fetch",
     "by_hand": "to be brought by hand",
+    "crawl": "to crawl",
     "accept": "terms not accepted",
 }
+# The choice of `nlvr2_images`.
+CRAWL = "crawl"
 
 
 def needed_assets(plan: Plan, catalogue: Catalogue) -> list[Asset]:
@@ -30,7 +33,18 @@ def needed_assets(plan: Plan, catalogue: Catalogue) -> list[Asset]:
         return []
     wanted = {asset.id for name in plan.all_raw_files() for asset in catalogue.providers(f"raw/{name}")}
     wanted |= {asset.id for asset in catalogue.read_together(plan.published_assets())}
+    crawled = crawled_assets(plan, catalogue)
+    wanted |= {catalogue.producer(place).id for asset in crawled for place in asset.crawl.values()}
+    wanted -= {asset.id for asset in crawled}
     return [asset for asset in catalogue.assets.values() if asset.id in wanted]
+
+
+def crawled_assets(plan: Plan, catalogue: Catalogue) -> list[Asset]:
+    """Archives whose images the graph gets one by one from their own addresses instead."""
+    if plan.corpus["raw"] != "assets" or plan.branches["nlvr2_images"] != CRAWL:
+        return []
+    wanted = [asset.id for name in plan.feature_files() for asset in catalogue.providers(f"raw/{name}")]
+    return [catalogue[name] for name in dict.fromkeys(wanted) if catalogue[name].crawl]
 
 
 @dataclass
@@ -38,7 +52,7 @@ class DownloadPlan:
     """Assets by what becomes of them, and what they cost.
 
     Attributes:
-        groups: `skip`, `own`, `fetch`, `by_hand` and `accept` -> assets.
+        groups: `skip`, `own`, `fetch`, `by_hand`, `crawl` and `accept` -> assets.
         free_bytes: on the disk they go to.
         keep_archives: whether archives stay once they are unpacked.
     """
@@ -54,6 +68,7 @@ class DownloadPlan:
         by_hand = self.groups["by_hand"] + self.groups["accept"]
         coming = self.groups["fetch"] + by_hand
         archives = [asset.download_bytes for asset in coming if asset.is_archive]
+        coming = coming + self.groups["crawl"]
         self.fetch_bytes = sum(asset.download_bytes for asset in self.groups["fetch"])
         self.by_hand_bytes = sum(asset.download_bytes for asset in by_hand)
         # An archive lies beside its content while it is unpacked, one at a time.
@@ -63,7 +78,7 @@ class DownloadPlan:
     @property
     def is_complete(self) -> bool:
         """Whether nothing is left to fetch or to bring."""
-        return not any(self.groups[name] for name in ("fetch", "by_hand", "accept"))
+        return not any(self.groups[name] for name in ("fetch", "by_hand", "crawl", "accept"))
 
     @property
     def is_enough(self) -> bool:
@@ -100,12 +115,16 @@ class DownloadPlan:
         return "\n".join(lines)
 
 
-def plan_download(assets: Iterable[Asset], places: Places, settings: Settings) -> DownloadPlan:
-    """What fetching these assets would be; reads no bytes and asks nobody."""
+def plan_download(
+    assets: Iterable[Asset], places: Places, settings: Settings, crawled: Iterable[Asset] = ()
+) -> DownloadPlan:
+    """What fetching these assets would be, and crawling those; reads no bytes and asks nobody."""
     records = Lock(places.lock_file).read()
     groups: dict[str, list[Asset]] = {name: [] for name in _WORDS}
     for asset in assets:
         groups[_group(asset, places, settings, records.get(asset.id))].append(asset)
+    for asset in crawled:
+        groups[_crawl_group(asset, places, settings)].append(asset)
     existing = next(folder for folder in (places.root, *places.root.parents) if folder.exists())
     return DownloadPlan(groups, shutil.disk_usage(existing).free, settings.keep_archives)
 
@@ -123,3 +142,9 @@ def _group(asset: Asset, places: Places, settings: Settings, record: dict[str, A
     if not (settings.mirrors or asset.fetchable) or (settings.offline and not sources(asset, settings)):
         return "by_hand"
     return "fetch"
+
+
+def _crawl_group(asset: Asset, places: Places, settings: Settings) -> str:
+    if (places.crawls / missing_name(asset.id)).is_file():
+        return "skip"  # crawled to its end; what did not come is not expected to
+    return "accept" if asset.gate and asset.gate not in settings.accept_terms else "crawl"

@@ -27,7 +27,7 @@ Document = dict[str, Any]
 UNPREFIXED = "lxmert"
 PRETRAIN = "pretrain"
 # Keys of config.yaml that choose between what was published and what is made here.
-BRANCHES = ("features", "weights", "detector", "annotations")
+BRANCHES = ("features", "weights", "detector", "annotations", "nlvr2_images")
 DOWNLOAD = "download"
 # What the graph itself calls folders beside those of the runs.
 FOLDERS = ("detector", "overlap", "registry", "report")

@@ -47,6 +47,16 @@ FULL_JOBS = {
         "fetch": 23,
         "merge": 8,
     },
+    # Three archives are not fetched; the hashes of their images are.
+    "features: extract, nlvr2_images: crawl": FULL_TEXTS
+    | {
+        "convert_published_detector": 1,
+        "convert_published_weights": 1,
+        "crawl": 3,
+        "extract": 128,
+        "fetch": 23,
+        "merge": 8,
+    },
     "features: extract, weights: pretrain, detector: train": FULL_TEXTS
     | {name: SAMPLE_JOBS[name] for name in ("evaluate_detector", "list_images", "merge", "prepare")}
     | {"extract": 128, "fetch": 31, "pretrain_system": 1, "train_detector": 1},

@@ -16,7 +16,7 @@ if workflow.basedir not in sys.path:
 
 from lxmert.assets.catalogue import load_catalogue
 from lxmert.assets.places import Places, read_settings
-from lxmert.assets.planning import needed_assets, plan_download
+from lxmert.assets.planning import crawled_assets, needed_assets, plan_download
 from lxmert.errors import LxmertError
 from lxmert.specs import Plan, load_plan
 from lxmert.specs.minival import DRAWN_FROM, DRAWN_IDS, DRAWN_NUMBER
@@ -39,6 +39,7 @@ CORPUS = PLAN.corpus_name
 RAW = f"data/{CORPUS}/raw"
 RECEIPTS = f"data/{CORPUS}/assets"
 WEIGHTS = f"weights/{CORPUS}/published"
+CRAWLED = [asset.id for asset in crawled_assets(PLAN, load_catalogue())]
 PUBLISHED_FEATURES = PLAN.branches["features"] == "download"
 
 # Jobs run this checkout's package, also under --directory and in an environment of their own. How files are
@@ -77,8 +78,9 @@ wildcard_constraints:
 
 
 def receipt(asset: str) -> str:
-    """What tells that a published file is there."""
-    return f"{RECEIPTS}/{asset}.json"
+    """What tells that a published file is there, or that an archive's images were crawled."""
+    folder = f"data/{CORPUS}/crawl" if asset in CRAWLED else RECEIPTS
+    return f"{folder}/{asset}.json"
 
 
 def receipts(names: list[str]) -> list[str]:
@@ -88,6 +90,13 @@ def receipts(names: list[str]) -> list[str]:
         asset.id for name in names for asset in catalogue.providers(f"raw/{name}")
     ]
     return [receipt(asset) for asset in dict.fromkeys(assets)]
+
+
+def crawled_from(wildcards: Wildcards) -> list[str]:
+    """What tells that the records are there which name the addresses of an archive's images."""
+    catalogue = load_catalogue()
+    places = catalogue[wildcards.asset].crawl.values()
+    return [receipt(catalogue.producer(place).id) for place in places]
 
 
 def raw(names: list[str]) -> list[str]:
@@ -120,7 +129,8 @@ def announce_downloads(although_complete: bool) -> None:
     if not assets or ANNOUNCED or not workflow.is_main_process:
         return
     settings = read_settings(PLAN.config["assets"], "config.yaml", os.environ)
-    found = plan_download(assets, Places(Path.cwd(), CORPUS), settings)
+    crawled = crawled_assets(PLAN, load_catalogue())
+    found = plan_download(assets, Places(Path.cwd(), CORPUS), settings, crawled=crawled)
     if although_complete or not found.is_complete:
         chosen = ", ".join(f"{name}: {value}" for name, value in PLAN.branches.items())
         ANNOUNCED.append(found.text(f"corpus {CORPUS} with {chosen}"))

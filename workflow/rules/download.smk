@@ -56,6 +56,34 @@ rule fetch:
         " {params.places} --out-receipt {output} > /dev/null 2> {log}"
 
 
+# Images that no archive at hand holds, each from its own address (config: `nlvr2_images: crawl`). What came
+# stays, whatever becomes of the job.
+rule crawl:
+    input:
+        crawled_from,
+    output:
+        ensure("data/{corpus}/crawl/{asset}.json", non_empty=True),
+    log:
+        "logs/crawl/{corpus}_{asset}.log",
+    benchmark:
+        "benchmarks/crawl/{corpus}_{asset}.tsv"
+    wildcard_constraints:
+        asset=alternatives(CRAWLED),
+    priority: 20
+    retries: 3
+    localrule: True
+    conda:
+        "../../envs/lxmert.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem="2GB",
+        runtime="7d",
+    shell:
+        "python -m lxmert --threads {threads} assets crawl {wildcards.asset} --corpus {wildcards.corpus}"
+        " --out-receipt {output} > /dev/null 2> {log}"
+
+
 if PUBLISHED_FEATURES:
 
     ruleorder: import_published > merge

@@ -242,7 +242,7 @@ class Crawl:
 
     def _backoff(self, address: _Address) -> float:
         jitter = random.Random(f"{address.url} {address.attempt}").uniform(0.5, 1.0)
-        seconds = self._manners.backoff_seconds * 2 ** (address.attempt - 1) * jitter
+        seconds = float(self._manners.backoff_seconds * 2 ** (address.attempt - 1) * jitter)
         return min(seconds, self._manners.backoff_limit_seconds)
 
     def _ask_mirrors(self, fetcher: Fetcher, address: _Address) -> None:

@@ -12,7 +12,7 @@ from lxmert.assets.crawl.missing import Outcome
 from lxmert.assets.crawl.status import StatusFile
 from lxmert.assets.crawl.wanted import read_nlvr2
 from lxmert.assets.fetch import announce, fetch, guard_file, refuse_gate
-from lxmert.assets.places import Places, Settings, alone
+from lxmert.assets.places import Places, Settings, alone, missing_name
 from lxmert.errors import DownloadError, SpecError, suggest
 
 log = logging.getLogger(__name__)
@@ -41,16 +41,12 @@ def crawlable(catalogue: Catalogue, names: Collection[str]) -> list[Asset]:
 
 def status_path(asset: Asset, places: Places) -> Path:
     """The file that says what became of each image."""
-    return _folder(places) / f"{asset.id}.jsonl"
+    return places.crawls / f"{asset.id}.jsonl"
 
 
 def report_path(asset: Asset, places: Places) -> Path:
     """The file that says which images are missing; written when a crawl has ended."""
-    return _folder(places) / f"{asset.id}.missing.json"
-
-
-def _folder(places: Places) -> Path:
-    return places.root / "data" / places.corpus / "crawl"
+    return places.crawls / missing_name(asset.id)
 
 
 def crawl(
