@@ -50,6 +50,29 @@ class Regions:
 
 
 @dataclass
+class BatchArrays:
+    """A :class:`Batch` as NumPy arrays, which can be made before PyTorch is imported."""
+
+    input_ids: np.ndarray
+    attention_mask: np.ndarray
+    features: np.ndarray
+    boxes_norm: np.ndarray
+    region_mask: np.ndarray | None = None
+    targets: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def tensors(self) -> Batch:
+        """The same memory as tensors; imports PyTorch."""
+        import torch
+
+        own = {
+            item.name: torch.from_numpy(getattr(self, item.name))
+            for item in fields(self)
+            if item.name != "targets" and getattr(self, item.name) is not None
+        }
+        return Batch(**own, targets={name: torch.from_numpy(value) for name, value in self.targets.items()})
+
+
+@dataclass
 class Batch:
     """B examples as an encoder reads them.
 

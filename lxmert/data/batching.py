@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from lxmert.data.columns import Columns
 from lxmert.data.masking import (
@@ -26,7 +25,7 @@ from lxmert.data.regions import RegionBatch, RegionSource
 from lxmert.data.sampling import generator, step_rows
 from lxmert.data.wordpiece import WordPieceTokenizer
 from lxmert.errors import DataError
-from lxmert.types import Batch
+from lxmert.types import Batch, BatchArrays
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ class Examples:
         shape = self.parts[0].array("image").shape
         return shape[1] if len(shape) == 2 else 1
 
-    def batch(self, rows: np.ndarray, answers: int) -> Batch:
+    def arrays(self, rows: np.ndarray, answers: int) -> BatchArrays:
         """Some examples with soft targets; an example of two images gives two rows, left image first.
 
         Args:
@@ -88,12 +87,12 @@ class Examples:
             answers: number of answers K.
         """
         tokens = np.repeat(self.tokens(rows), self.images_per_example, axis=0)
-        return _to_batch(
-            tokens,
-            attention_mask(tokens),
-            self._read(rows),
-            {"answer_targets": torch.from_numpy(self.soft_targets(rows, answers))},
-        )
+        targets = {"answer_targets": self.soft_targets(rows, answers)}
+        return _join(tokens, attention_mask(tokens), self._read(rows), targets)
+
+    def batch(self, rows: np.ndarray, answers: int) -> Batch:
+        """As :meth:`arrays`, as tensors."""
+        return self.arrays(rows, answers).tensors()
 
     def tokens(self, rows: np.ndarray) -> np.ndarray:
         """Word pieces of some examples: int64 [B, L], padded with 0."""
@@ -219,9 +218,13 @@ class FinetuneBatches:
         self.global_batch = min(global_batch, len(examples))
         self.steps_per_epoch = len(examples) // self.global_batch
 
-    def batch(self, step: int) -> Batch:
+    def arrays(self, step: int) -> BatchArrays:
         """The batch of one step."""
-        return self.examples.batch(self._rows(step), self.answers)
+        return self.examples.arrays(self._rows(step), self.answers)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step, as tensors."""
+        return self.arrays(step).tensors()
 
     def names(self, step: int) -> list[str]:
         """Ids of the examples of one step, for messages."""
@@ -271,30 +274,34 @@ class PretrainBatches:
         self.global_batch = min(recipe["global_batch"], count)
         self.steps_per_epoch = count // self.global_batch
 
-    def batch(self, step: int) -> Batch:
+    def arrays(self, step: int) -> BatchArrays:
         """The batch of one step."""
         rows = self._rows(step)
         draw = generator(self.seed, "pretrain", self.purpose, "masks", step)
         input_ids, mask, targets = self._text(step, rows, draw)
         regions = self._regions(self._places[self.columns.array("image")[rows]], targets, draw)
-        return _to_batch(input_ids, mask, regions, targets)
+        return _join(input_ids, mask, regions, targets)
 
-    def text(self, step: int) -> tuple[np.ndarray, np.ndarray, dict[str, torch.Tensor]]:
+    def batch(self, step: int) -> Batch:
+        """The batch of one step, as tensors."""
+        return self.arrays(step).tensors()
+
+    def text(self, step: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """The batch of one step without its regions: word pieces and mask, int64 [B, L], and targets."""
         draw = generator(self.seed, "pretrain", self.purpose, "masks", step)
         return self._text(step, self._rows(step), draw)
 
     def _text(
         self, step: int, rows: np.ndarray, draw: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, torch.Tensor]]:
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         images = self.columns.array("image")
         matching = self._has_begun("matching", step)
         mismatch_rate = self.recipe["mismatch_rate"] if matching else 0.0
         sentence_rows, matched = mismatched_rows(rows, images, mismatch_rate, draw)
         answers = self._answers(rows, matched, draw)
         targets = {
-            "answer": torch.from_numpy(answers if self._has_begun("qa", step) else np.full_like(answers, -1)),
-            "matched": torch.from_numpy(matched if matching else np.full_like(matched, -1)),
+            "answer": answers if self._has_begun("qa", step) else np.full_like(answers, -1),
+            "matched": matched if matching else np.full_like(matched, -1),
         }
         tokens = self.columns.ragged("input_ids")
         input_ids, mask = pad_ragged(tokens.values, tokens.offsets, sentence_rows)
@@ -307,7 +314,7 @@ class PretrainBatches:
             self._entries,
             draw,
         )
-        targets["masked_lm_labels"] = torch.from_numpy(labels)
+        targets["masked_lm_labels"] = labels
         return input_ids, mask, targets
 
     def names(self, step: int) -> list[str]:
@@ -337,7 +344,7 @@ class PretrainBatches:
         return asked
 
     def _regions(
-        self, places: np.ndarray, targets: dict[str, torch.Tensor], draw: np.random.Generator
+        self, places: np.ndarray, targets: dict[str, np.ndarray], draw: np.random.Generator
     ) -> RegionBatch:
         """Regions of the batch with some hidden or replaced; what stood there goes to `targets`."""
         regions = self.regions.read(places, labels=True)
@@ -346,10 +353,10 @@ class PretrainBatches:
         )
         real = regions.region_mask == 1
         chosen, zeroed, replaced = chosen & real, zeroed & real, replaced & real
-        targets["original_features"] = torch.from_numpy(masked_features(regions.features, chosen))
-        targets["region_masked"] = torch.from_numpy(chosen)
+        targets["original_features"] = masked_features(regions.features, chosen)
+        targets["region_masked"] = chosen
         for name in ("object_ids", "object_scores", "attribute_ids", "attribute_scores"):
-            targets[name] = torch.from_numpy(getattr(regions, name))
+            targets[name] = getattr(regions, name)
         regions.features[zeroed] = 0.0
         count = int(replaced.sum())
         donors = self._among_kept(draw.integers(0, self._count, count))
@@ -358,15 +365,8 @@ class PretrainBatches:
         return regions
 
 
-def _to_batch(
-    input_ids: np.ndarray, mask: np.ndarray, regions: RegionBatch, targets: dict[str, torch.Tensor]
-) -> Batch:
-    every_region_real = bool(regions.region_mask.all())
-    return Batch(
-        input_ids=torch.from_numpy(input_ids),
-        attention_mask=torch.from_numpy(mask),
-        features=torch.from_numpy(regions.features),
-        boxes_norm=torch.from_numpy(regions.boxes_norm),
-        region_mask=None if every_region_real else torch.from_numpy(regions.region_mask),
-        targets=targets,
-    )
+def _join(
+    input_ids: np.ndarray, mask: np.ndarray, regions: RegionBatch, targets: dict[str, np.ndarray]
+) -> BatchArrays:
+    real = None if regions.region_mask.all() else regions.region_mask
+    return BatchArrays(input_ids, mask, regions.features, regions.boxes_norm, real, targets)

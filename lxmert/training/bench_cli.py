@@ -55,23 +55,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _finetuning(args: argparse.Namespace, spec: dict[str, Any]) -> tuple[Task, Any]:
-    from lxmert.data.answers import read_answers
-    from lxmert.data.batching import Examples, FinetuneBatches
-    from lxmert.data.regions import RegionSource
-    from lxmert.data.wordpiece import read_vocabulary
     from lxmert.training.building import build_task_model
+    from lxmert.training.finetune_data import FinetuneData, FinetuneInputs
     from lxmert.training.task_loss import task_loss
 
     _require(args, spec, "examples")
-    recipe = spec["recipe"]
-    regions = RegionSource(args.features, recipe.get("cut"))
-    answers = read_answers(args.examples / "answers.json")
-    files = [args.examples / f"{name}.safetensors" for name in spec["task"]["train_on"]]
-    examples = Examples(files, regions if spec["vision"] else None, regions.feature_width, True)
-    words = len(read_vocabulary(args.vocabulary))
-    model = build_task_model(spec, words, regions.feature_width, len(answers))
-    batches = FinetuneBatches(examples, len(answers), recipe["global_batch"], spec["seed"])
-    return task_loss(recipe["loss"]["name"]).task(model), batches
+    data = FinetuneData.open(spec, FinetuneInputs(args.features, args.examples, args.vocabulary))
+    model = build_task_model(spec, data.words, data.regions.feature_width, len(data.answers))
+    return task_loss(spec["recipe"]["loss"]["name"]).task(model), data.batches
 
 
 def _pretraining(args: argparse.Namespace, spec: dict[str, Any]) -> tuple[Task, Any]:

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lxmert.data.answers import AnswerMatch, match_labels, read_answer_table, read_answers
-from lxmert.data.batching import Examples, FinetuneBatches
+from lxmert.data.answers import AnswerMatch, match_labels, read_answer_table
 from lxmert.data.regions import RegionSource
-from lxmert.data.wordpiece import read_vocabulary
 from lxmert.errors import SpecError, WeightsError
-from lxmert.files import fingerprint
 from lxmert.models.heads import TaskModel
 from lxmert.models.weights import model_of, read_weights
 from lxmert.state import JobState
 from lxmert.training.building import build_task_model, describe_model, start_from_pretrained
 from lxmert.training.engine import resumable
+from lxmert.training.finetune_data import FinetuneData, FinetuneInputs
 from lxmert.training.guards import Tripwire
 from lxmert.training.inference import label_score
 from lxmert.training.loop import Trainer, TrainingJob
@@ -29,35 +25,6 @@ from lxmert.training.ranks import Ranks
 from lxmert.training.task_loss import task_loss
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class FinetuneInputs:
-    """Files a fine-tuning run reads.
-
-    Attributes:
-        features: region stores.
-        examples: folder of the task's examples: answers.json and one columns file a split.
-        vocabulary: vocab.txt.
-        init: pretrained weights; None starts from scratch.
-        pretrain_answers: the answer table of those weights.
-    """
-
-    features: Sequence[Path]
-    examples: Path
-    vocabulary: Path
-    init: Path | None
-    pretrain_answers: Path | None
-
-    def split(self, name: str) -> Path:
-        """The columns file of a split."""
-        return self.examples / f"{name}.safetensors"
-
-    def fingerprints(self, splits: Sequence[str]) -> dict[str, Any]:
-        """Size and checksum of everything the result depends on."""
-        paths = [*self.features, self.vocabulary, self.examples / "answers.json", *map(self.split, splits)]
-        paths += [path for path in (self.init, self.pretrain_answers) if path is not None]
-        return {str(path): fingerprint(path) for path in paths}
 
 
 def finetune(
@@ -68,6 +35,7 @@ def finetune(
     workers: int,
     ranks: Ranks | None = None,
     tensorboard: Path | None = None,
+    data: FinetuneData | None = None,
 ) -> tuple[Trainer, dict[str, Any]]:
     """Trains to the end and returns the trainer, with what its weights files say of the model.
 
@@ -79,6 +47,7 @@ def finetune(
         workers: processes that build batches.
         ranks: the processes that train together; None: this one alone.
         tensorboard: folder of scalars; None for none.
+        data: the inputs, if they are open already.
 
     Raises:
         LxmertError: an input does not fit.
@@ -90,27 +59,21 @@ def finetune(
     fingerprints = inputs.fingerprints([*task["train_on"], task["select_on"]])
     with ranks.one_by_one():
         state = JobState(state_folder, {"spec": resumable(spec), "inputs": fingerprints})
-    regions = RegionSource(inputs.features, recipe.get("cut"))
-    seen = regions if spec["vision"] else None
-    answers = read_answers(inputs.examples / "answers.json")
-    train = Examples([inputs.split(name) for name in task["train_on"]], seen, regions.feature_width, True)
-    held_out = Examples([inputs.split(task["select_on"])], seen, regions.feature_width)
-    vocabulary = read_vocabulary(inputs.vocabulary)
-
-    model = build_task_model(spec, len(vocabulary), regions.feature_width, len(answers))
+    data = data or FinetuneData.open(spec, inputs)
+    regions, answers = data.regions, data.answers
+    model = build_task_model(spec, data.words, regions.feature_width, len(answers))
     match = _start(model, inputs, answers, regions) if spec["init"] == "pretrained" else None
     model.to(device)
     loss = task_loss(recipe["loss"]["name"])
-    batches = FinetuneBatches(train, len(answers), recipe["global_batch"], seed)
     trainer = Trainer(
         TrainingJob(
             task=loss.task(model),
-            batches=batches,
+            batches=data.batches,
             recipe=recipe,
             seed=seed,
             state=state,
             evaluate=lambda: label_score(
-                model, held_out, len(answers), recipe["evaluate_batch"], device, loss
+                model, data.held_out, len(answers), recipe["evaluate_batch"], device, loss
             ),
             device=device,
             workers=workers,
@@ -123,13 +86,13 @@ def finetune(
     log.info(
         "%s: %d training examples, %d held out, %d answers, %d steps",
         spec["run"],
-        len(train),
-        len(held_out),
+        len(data.batches.examples),
+        len(data.held_out),
         len(answers),
         trainer.total_steps,
     )
     trainer.run()
-    described = describe_model(spec, len(vocabulary), regions, len(answers))
+    described = describe_model(spec, data.words, regions, len(answers))
     return trainer, {
         **described,
         "answers": answers,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lxmert.files import atomic_write_json
 from lxmert.specs.jobs import read_job_spec
 from lxmert.training import launch
+from lxmert.training.finetune_data import FinetuneData, FinetuneInputs
 
 if TYPE_CHECKING:
     import torch
@@ -40,18 +42,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Trains and writes the outputs, in one process or in several."""
-    launch.run_on_ranks(args, "finetune", _train)
-
-
-def _train(args: argparse.Namespace, device: torch.device, ranks: Ranks) -> None:
-    from lxmert.models.weights import model_tensors, save_weights
-    from lxmert.training.finetune import FinetuneInputs, finetune
-    from lxmert.training.loop import copy_history
-
     spec = read_job_spec(args.spec, needs=NEEDS)
     inputs = FinetuneInputs(args.features, args.examples, args.vocabulary, args.init, args.pretrain_answers)
+    data = FinetuneData.open(spec, inputs)
+    launch.run_on_ranks(args, "finetune", partial(_train, spec, inputs, data))
+
+
+def _train(
+    spec: dict[str, Any],
+    inputs: FinetuneInputs,
+    data: FinetuneData,
+    args: argparse.Namespace,
+    device: torch.device,
+    ranks: Ranks,
+) -> None:
+    from lxmert.models.weights import model_tensors, save_weights
+    from lxmert.training.finetune import finetune
+    from lxmert.training.loop import copy_history
+
     tensorboard = args.tensorboard and args.tensorboard / spec["run"]
-    trainer, meta = finetune(spec, inputs, args.state, device, args.workers, ranks, tensorboard)
+    trainer, meta = finetune(spec, inputs, args.state, device, args.workers, ranks, tensorboard, data)
     if not ranks.first:
         return
     save_weights(args.out_last, model_tensors(trainer.job.model), meta)

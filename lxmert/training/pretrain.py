@@ -4,57 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lxmert.convert.bert import start_from_bert
-from lxmert.data.answers import read_answer_table
 from lxmert.data.batching import PretrainBatches
-from lxmert.data.regions import RegionSource
-from lxmert.data.wordpiece import read_vocabulary
 from lxmert.errors import SpecError
-from lxmert.files import fingerprint
 from lxmert.models.pretraining import PretrainingModel
 from lxmert.specs.documents import PACKAGE
 from lxmert.state import JobState
 from lxmert.training.building import build_pretraining_model, describe_model
 from lxmert.training.engine import resumable
 from lxmert.training.loop import Evaluation, Trainer, TrainingJob
+from lxmert.training.pretrain_data import PretrainData, PretrainInputs
 from lxmert.training.ranks import Ranks
 from lxmert.training.step import Task
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class PretrainInputs:
-    """Files pretraining reads.
-
-    Attributes:
-        features: region stores.
-        train: columns file of the aggregated corpus.
-        valid: columns file of its held-out part.
-        answers: the joint answer table.
-        vocabulary: vocab.txt.
-        init: weights to begin with, where the recipe's `init` is not `scratch`.
-    """
-
-    features: Sequence[Path]
-    train: Path
-    valid: Path
-    answers: Path
-    vocabulary: Path
-    init: Path | None = None
-
-    def fingerprints(self) -> dict[str, Any]:
-        """Size and checksum of everything the result depends on."""
-        paths = [*self.features, self.train, self.valid, self.answers, self.vocabulary]
-        paths += [] if self.init is None else [self.init]
-        return {str(path): fingerprint(path) for path in paths}
 
 
 def pretrain(
@@ -65,6 +33,7 @@ def pretrain(
     workers: int,
     ranks: Ranks | None = None,
     tensorboard: Path | None = None,
+    data: PretrainData | None = None,
 ) -> tuple[Trainer, dict[str, Any]]:
     """Trains to the end and returns the trainer, with what its weights files say of the model.
 
@@ -76,6 +45,7 @@ def pretrain(
         workers: processes that build batches.
         ranks: the processes that train together; None: this one alone.
         tensorboard: folder of scalars; None for none.
+        data: the inputs, if they are open already.
 
     Raises:
         LxmertError: an input does not fit.
@@ -87,24 +57,18 @@ def pretrain(
     fingerprints = inputs.fingerprints()
     with ranks.one_by_one():
         state = JobState(state_folder, {"spec": resumable(spec), "inputs": fingerprints})
-    regions = RegionSource(inputs.features, recipe.get("cut"))
-    table = read_answer_table(inputs.answers)
-    vocabulary = read_vocabulary(inputs.vocabulary)
-    model = build_pretraining_model(spec, len(vocabulary), regions, len(table))
+    data = data or PretrainData.open(spec, inputs)
+    model = build_pretraining_model(spec, data.words, data.regions, data.answers)
     _begin(model, spec, inputs.init)
     model.to(device)
-    batches = PretrainBatches(inputs.train, regions, recipe, vocabulary, seed)
-    # One fixed draw of masks and mismatches for the held-out part, and every objective: epochs compare.
-    held_out_recipe = {**recipe, "global_batch": recipe["evaluate_batch"], "start_epochs": {}}
-    held_out = PretrainBatches(inputs.valid, regions, held_out_recipe, vocabulary, seed, "valid")
     trainer = Trainer(
         TrainingJob(
             task=Task(model, model.encoder.noise, model, model.denominators, model.weights),
-            batches=batches,
+            batches=data.batches,
             recipe=recipe,
             seed=seed,
             state=state,
-            evaluate=lambda: held_out_losses(model, held_out, device),
+            evaluate=lambda: held_out_losses(model, data.held_out, device),
             device=device,
             workers=workers,
             evaluate_first=True,
@@ -113,9 +77,9 @@ def pretrain(
             began=began,
         )
     )
-    log.info("%d training sentences, %d steps", len(batches.columns), trainer.total_steps)
+    log.info("%d training sentences, %d steps", len(data.batches.columns), trainer.total_steps)
     trainer.run()
-    return trainer, describe_model(spec, len(vocabulary), regions, len(table))
+    return trainer, describe_model(spec, data.words, data.regions, data.answers)
 
 
 def _begin(model: PretrainingModel, spec: dict[str, Any], init: Path | None) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lxmert.files import atomic_write_json
 from lxmert.specs.jobs import read_job_spec
 from lxmert.training import launch
+from lxmert.training.pretrain_data import PretrainData, PretrainInputs
 
 if TYPE_CHECKING:
     import torch
@@ -36,18 +38,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Trains and writes the outputs, in one process or in several."""
-    launch.run_on_ranks(args, "pretrain", _train)
-
-
-def _train(args: argparse.Namespace, device: torch.device, ranks: Ranks) -> None:
-    from lxmert.models.weights import model_tensors, save_weights
-    from lxmert.training.loop import copy_history
-    from lxmert.training.pretrain import PretrainInputs, pretrain
-
     spec = read_job_spec(args.spec, needs=NEEDS)
     inputs = PretrainInputs(args.features, args.train, args.valid, args.answers, args.vocabulary, args.init)
+    data = PretrainData.open(spec, inputs)
+    launch.run_on_ranks(args, "pretrain", partial(_train, spec, inputs, data))
+
+
+def _train(
+    spec: dict[str, Any],
+    inputs: PretrainInputs,
+    data: PretrainData,
+    args: argparse.Namespace,
+    device: torch.device,
+    ranks: Ranks,
+) -> None:
+    from lxmert.models.weights import model_tensors, save_weights
+    from lxmert.training.loop import copy_history
+    from lxmert.training.pretrain import pretrain
+
     tensorboard = args.tensorboard and args.tensorboard / spec["run"]
-    trainer, meta = pretrain(spec, inputs, args.state, device, args.workers, ranks, tensorboard)
+    trainer, meta = pretrain(spec, inputs, args.state, device, args.workers, ranks, tensorboard, data)
     if not ranks.first:
         return
     save_weights(args.out_weights, model_tensors(trainer.job.model), meta)

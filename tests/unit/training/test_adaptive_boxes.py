@@ -17,7 +17,8 @@ from lxmert.models.heads import TaskModel, build_head
 from lxmert.models.layers import initialise
 from lxmert.models.lxmert import LxmertEncoder
 from lxmert.models.weights import model_tensors, save_weights
-from lxmert.training.finetune import FinetuneInputs, finetune
+from lxmert.training.finetune import finetune
+from lxmert.training.finetune_data import FinetuneInputs
 from lxmert.training.predict import predict
 from lxmert.types import Batch, Regions
 

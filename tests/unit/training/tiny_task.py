@@ -14,9 +14,9 @@ from lxmert.data.columns import ColumnsWriter
 from lxmert.data.region_record import StoreSchema
 from lxmert.data.region_writer import RegionWriter
 from lxmert.models.weights import model_tensors
-from lxmert.training.finetune import FinetuneInputs
+from lxmert.training.finetune_data import FinetuneInputs
 from lxmert.training.loop import Trainer
-from lxmert.training.pretrain import PretrainInputs
+from lxmert.training.pretrain_data import PretrainInputs
 from lxmert.types import Regions
 
 CPU = torch.device("cpu")
