@@ -35,7 +35,9 @@ from lxmert.specs.documents import read_yaml
 PARTS = ("masking", "pieces", "path")
 RECIPE = read_yaml(lxr955.SYSTEM / "recipes" / "pretrain.yaml")
 BATCH, SEED, ANSWERS = 256, 9595, 9500
-SENTENCES = 20  # an image, in part; Visual Genome has many more
+# An image; the real corpus has 51. So many that an epoch is of more than a few steps, which would make
+# orders cost more than they do.
+SENTENCES = 500
 # So many a round that ours, a quarter of a millisecond each, is no hiccup of the clock.
 BATCHES = {"masking": 32, "pieces": 32, "path": 8}
 

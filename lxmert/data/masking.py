@@ -61,17 +61,24 @@ def mask_words(
     Returns:
         int64 [B, L] input, and int64 [B, L] labels, -1 where nothing is asked.
     """
-    chance = draw.random(input_ids.shape, np.float32)
-    chosen = (chance < rate) & (attention_mask == 1)
+    # A seventh is chosen: everything after the draw looks at those alone.
+    chance = draw.random(input_ids.shape, np.float32).reshape(-1)
+    places = np.flatnonzero(chance < rate)
+    ids = input_ids.reshape(-1)[places]
+    allowed = attention_mask.reshape(-1)[places] == 1
     for special in special_ids:
-        chosen &= input_ids != special
+        allowed &= ids != special
+    places, ids = places[allowed], ids[allowed]
+    chance = chance[places]
+    masked, labels = input_ids.copy(), np.full(input_ids.shape, IGNORED, np.int64)
+    labels.reshape(-1)[places] = ids
     # One number decides both: below `rate` it is again uniform.
-    hidden, replaced = chosen & (chance < _HIDDEN * rate), chosen & (chance >= _HIDDEN * rate)
-    replaced &= chance < (_HIDDEN + _REPLACED) * rate
-    masked = input_ids.copy()
-    masked[hidden] = mask_id
-    masked[replaced] = draw.integers(0, vocabulary, int(replaced.sum()))
-    return masked, np.where(chosen, input_ids, IGNORED)
+    hidden, replaced = chance < _HIDDEN * rate, chance < (_HIDDEN + _REPLACED) * rate
+    replaced &= ~hidden
+    flat = masked.reshape(-1)
+    flat[places[hidden]] = mask_id
+    flat[places[replaced]] = draw.integers(0, vocabulary, int(replaced.sum()))
+    return masked, labels
 
 
 def mismatched_rows(
