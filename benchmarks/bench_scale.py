@@ -1,8 +1,9 @@
 """Preparing, opening and submitting a million questions: what grows with their number.
 
-Official files of two sizes are generated, GQA's submission split (272 questions an image) and the pretraining
-corpus; each step runs in a process of its own, whose peak memory counts. The larger file must not need more
-than a few bytes a question beyond the smaller: 8 for a hash that finds repeated ids, 8 to sort them.
+Official files of two sizes are generated, GQA's submission split (272 questions an image), its shards to train
+on and the pretraining corpus; each step runs in a process of its own, whose peak memory counts. The larger file
+must not need more than a few bytes a question beyond the smaller: 8 for a hash that finds repeated ids, 8 to
+sort them.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_scale.py [--questions 1000000]
 """
@@ -27,7 +28,9 @@ from timing import parse, record
 
 from lxmert.data.answers import read_answers
 from lxmert.data.columns import Columns
+from lxmert.specs import load_plan
 from lxmert.tasks import task_spec
+from lxmert.tasks.check_cli import check_submission
 from lxmert.tasks.prepare_cli import prepare
 from lxmert.tasks.submission import write_submission
 
@@ -36,18 +39,18 @@ BAR_BYTES = 64.0  # a question; held as objects of Python it would be a thousand
 
 def prepare_gqa(folder: Path) -> None:
     """GQA's files to examples."""
-    _prepare("gqa", folder)
+    _prepare(task_spec("gqa", {}), folder)
 
 
 def prepare_pretraining(folder: Path) -> None:
     """The pretraining corpus to examples."""
-    _prepare("pretrain", folder)
+    _prepare(task_spec("pretrain", {}), folder)
 
 
-def _prepare(task: str, folder: Path) -> None:
+def _prepare(task: dict[str, Any], folder: Path) -> None:
     listings = sorted((folder / "raw/listings").glob("*.json"))
     spec = {"max_tokens": 20, "min_answer_count": 1}
-    prepare(task_spec(task, {}), spec, folder / "raw", folder / "vocab.txt", listings, folder / "examples")
+    prepare(task, spec, folder / "raw", folder / "vocab.txt", listings, folder / "examples")
 
 
 def submit(folder: Path) -> None:
@@ -56,6 +59,20 @@ def submit(folder: Path) -> None:
     answers = read_answers(folder / "examples/answers.json")
     predicted = np.random.default_rng(0).integers(0, len(answers), len(examples))
     write_submission(task_spec("gqa", {}), examples, answers, predicted, folder / "submit_predict.json", {})
+
+
+def check(folder: Path) -> None:
+    """The same file checked against the questions, as one that came from elsewhere."""
+    number = check_submission(task_spec("gqa", {}), "submit", folder / "submit_predict.json", folder / "raw")
+    assert number == len(Columns(folder / "examples/submit.safetensors"))
+
+
+def prepare_train_all(folder: Path) -> None:
+    """As many questions to train on, in ten shards, to examples."""
+    plan = load_plan({"tasks": ["gqa"], "train_on": {"gqa": ["train_all", "valid"]}})
+    task = plan.example_document("gqa")
+    splits = {name: part for name, part in task["splits"].items() if name != "submit"}
+    _prepare({**task, "splits": splits}, folder)
 
 
 def open_examples(path: Path, examples: int = 5) -> float:
@@ -76,7 +93,10 @@ STEPS: dict[str, Callable[[Path], None]] = {
     "prepare_gqa": prepare_gqa,
     "prepare_pretraining": prepare_pretraining,
     "submit": submit,
+    "check": check,
+    "prepare_train_all": prepare_train_all,
 }
+GQA_STEPS = ["prepare_gqa", "submit", "check", "prepare_train_all"]
 WRITERS: dict[str, Callable[[Path, int], list[Path]]] = {"gqa": write_gqa, "pretraining": write_genome}
 
 
@@ -128,7 +148,7 @@ def main() -> None:
         args.questions = 2000
     sizes = (args.questions // 10, args.questions)
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
-        for corpus, steps in (("gqa", ["prepare_gqa", "submit"]), ("pretraining", ["prepare_pretraining"])):
+        for corpus, steps in (("gqa", GQA_STEPS), ("pretraining", ["prepare_pretraining"])):
             found = measure(Path(name), corpus, steps, sizes)
             for step in steps:
                 small, large = found[step]["small"], found[step]["large"]

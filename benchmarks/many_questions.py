@@ -29,7 +29,7 @@ def write_gqa(raw: Path, questions: int) -> list[Path]:
 
     Args:
         raw: gets `gqa/*.json`, and `listings/*.json` beside them.
-        questions: in the submission split.
+        questions: in the submission split, and in ten shards to train on.
     """
     (raw / "gqa").mkdir(parents=True)
     labelled = {
@@ -47,6 +47,15 @@ def write_gqa(raw: Path, questions: int) -> list[Path]:
         for number in range(questions)
     )
     _write_object(raw / "gqa" / "submission_all_questions.json", pairs)
+    shards = raw / "gqa/train_all_questions"
+    shards.mkdir()
+    for shard in range(10):
+        numbers = range(shard, questions, 10)
+        answered = (
+            (f"s{at:09d}", {**_question(at, f"n{at // QUESTIONS_AN_IMAGE}"), "answer": WORDS[at % 9]})
+            for at in numbers
+        )
+        _write_object(shards / f"train_all_questions_{shard}.json", answered)
     images = max(64, -(-questions // QUESTIONS_AN_IMAGE))
     return [
         _write_listing(raw, name, [f"n{image}" for image in range(images)])

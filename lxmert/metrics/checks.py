@@ -7,7 +7,7 @@ from typing import Any
 
 from lxmert.errors import DataError
 
-_SHOWN = 5
+SHOWN = 5  # ids that a message names
 
 
 class IdError(DataError):
@@ -34,10 +34,7 @@ def check_ids(
         IdError: with the first five ids at fault.
     """
     if missing:
-        raise IdError(
-            f"{len(missing)} of {len(references)} questions have no prediction, first: {_list(missing)}."
-            " Predict the whole split again."
-        )
+        raise missing_ids(len(missing), len(references), missing[:SHOWN])
     asked = set(references)
     if len(asked) != len(references):
         seen: set[Any] = set()
@@ -45,11 +42,24 @@ def check_ids(
         raise IdError(f"{len(twice)} ids occur twice among the references, first: {_list(twice)}.")
     extra = [item for item in predictions if item not in asked] if strict else []
     if extra:
-        raise IdError(
-            f"{len(extra)} predictions answer no question of this split, first: {_list(extra)}."
-            " Is it the file of another split?"
-        )
+        raise extra_ids(len(extra), extra[:SHOWN])
+
+
+def missing_ids(number: int, total: int, first: Sequence[Any]) -> IdError:
+    """What is wrong where some of the questions have no prediction."""
+    return IdError(
+        f"{number} of {total} questions have no prediction, first: {_list(first)}."
+        " Predict the whole split again."
+    )
+
+
+def extra_ids(number: int, first: Sequence[Any]) -> IdError:
+    """What is wrong where some predictions belong to no question."""
+    return IdError(
+        f"{number} predictions answer no question of this split, first: {_list(first)}."
+        " Is it the file of another split?"
+    )
 
 
 def _list(ids: Sequence[Any]) -> str:
-    return ", ".join(map(str, ids[:_SHOWN]))
+    return ", ".join(map(str, ids[:SHOWN]))

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lxmert.errors import DataError, suggest
-from lxmert.metrics.checks import check_ids
 from lxmert.progress import count
 from lxmert.specs import read_document
 from lxmert.specs.checks import checked
 from lxmert.tasks import task_module, task_spec
-from lxmert.tasks.submission import check_answer, read_predictions
+from lxmert.tasks.id_hashes import check_same_ids
+from lxmert.tasks.submission import check_answer, read_answers_of
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +75,23 @@ def check_submission(task: dict[str, Any], split: str, path: Path, raw: Path) ->
     Raises:
         DataError: what is wrong first: the form, an id that is missing, too much or there twice, an answer.
     """
-    given = read_predictions(task, path)
+    form = task["submission"]
     blank = {**task, "splits": {split: {**task["splits"][split], "labelled": False}}}
     blank["splits"][split].pop("annotations", None)
-    asked = [example.id for example in task_module(task).read_examples(raw, blank, split, [])]
+
+    def given() -> Iterator[str]:
+        for number, answer in read_answers_of(task, path):
+            check_answer(form, number, answer, path)
+            yield number
+
+    def asked() -> Iterator[str]:
+        return (example.id for example in task_module(task).read_examples(raw, blank, split, []))
+
     try:
-        check_ids(given, asked, [number for number in asked if number not in given])
+        return check_same_ids(given, asked)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    for number, answer in given.items():
-        check_answer(task["submission"], number, answer, path)
-    return len(asked)
+        text = str(error)
+        raise DataError(text if text.startswith((str(path), str(raw))) else f"{path}: {text}") from error
 
 
 def published_count(task: dict[str, Any], split: str) -> int | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +18,7 @@ from lxmert.data.columns import Columns, Strings
 from lxmert.data.raw_json import list_records
 from lxmert.errors import DataError
 from lxmert.files import atomic_path, atomic_write_json, explain_os_error, sha256_file
+from lxmert.tasks.id_hashes import hashes_of
 from lxmert.tasks.records import equal_hashes
 
 
@@ -81,11 +81,20 @@ def read_predictions(task: dict[str, Any], path: Path) -> dict[str, str]:
         DataError: the file does not have the task's form, or names an id twice.
     """
     result: dict[str, str] = {}
-    for number, (example_id, answer) in enumerate(_read(task["submission"], path, path)):
+    for number, (example_id, answer) in enumerate(read_answers_of(task, path)):
         if example_id in result:
             raise DataError(f"{path}: record {number}: id {example_id} is answered twice. Keep one of them.")
         result[example_id] = answer
     return result
+
+
+def read_answers_of(task: dict[str, Any], path: Path) -> Iterator[tuple[str, str]]:
+    """(id as text, answer) of a submission file, in its order, one at a time.
+
+    Raises:
+        DataError: the file does not have the task's form.
+    """
+    return _read(task["submission"], path, path)
 
 
 def _check_ids(form: dict[str, Any], ids: Strings, path: Path) -> None:
@@ -94,7 +103,7 @@ def _check_ids(form: dict[str, Any], ids: Strings, path: Path) -> None:
             if not example_id.isdecimal():
                 raise DataError(f"{path}: id {example_id} must be a whole number to be submitted.")
     seen: set[str] = set()
-    for row in equal_hashes(array("q", map(hash, ids))):
+    for row in equal_hashes(hashes_of(ids)):
         if ids[row] in seen:
             raise DataError(f"{path}: id {ids[row]} stands twice. Remove the file and build it again.")
         seen.add(ids[row])

@@ -29,7 +29,15 @@ RUNS = {
     "bench_scale": (
         (),
         (),
-        ("prepare_gqa", "submit", "open_gqa", "prepare_pretraining", "open_pretraining"),
+        (
+            "prepare_gqa",
+            "submit",
+            "check",
+            "prepare_train_all",
+            "open_gqa",
+            "prepare_pretraining",
+            "open_pretraining",
+        ),
     ),
     "bench_extract": ((), (), ("torchvision",)),
 }

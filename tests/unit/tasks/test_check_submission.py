@@ -27,6 +27,7 @@ def check(tree: Any, task: str, phase: str, text: str) -> int:
     [
         ("vqa", "test-dev", json.dumps(VQA)),
         ("vqa", "test-standard", json.dumps(VQA[::-1])),
+        ("vqa", "test-challenge", json.dumps(VQA)),
         ("gqa", "test-dev", json.dumps(GQA)),
         ("nlvr2", "test-p", "test1-9-0-0,True\n"),
         ("nlvr2", "valid", "dev-3-0-0,True\ndev-3-0-1,False\ndev-3-1-0,True\n"),
@@ -46,6 +47,8 @@ def test_what_a_phase_takes(tree, capsys, task, phase, text):
         ("vqa", "test-dev", json.dumps(VQA[:1]), "1 of 2 questions have no prediction, first: 92001"),
         ("vqa", "test-dev", json.dumps([*VQA, VQA[0]]), "id 91001 is answered twice"),
         ("vqa", "test-dev", json.dumps([*VQA, {"question_id": 5, "answer": "x"}]), "first: 5"),
+        ("vqa", "test-dev", "[]", "2 of 2 questions have no prediction, first: 91001, 92001"),
+        ("vqa", "test-challenge", json.dumps([{**VQA[0], "question_id": 5}, VQA[1]]), "first: 91001"),
         ("vqa", "test-dev", json.dumps([{**VQA[0], "question_id": "91001"}]), "must be integer"),
         ("vqa", "test-dev", json.dumps([{**VQA[0], "answer": 3}]), "must be text"),
         ("vqa", "test-dev", json.dumps([VQA[0], {**VQA[1], "answer": "a\tb"}]), "holds a tab"),
@@ -69,7 +72,7 @@ def test_what_it_refuses(tree, capsys, task, phase, text, words):
 
 
 def test_phases_name_splits():
-    for name, phases in (("vqa", 2), ("gqa", 3), ("nlvr2", 3)):
+    for name, phases in (("vqa", 3), ("gqa", 3), ("nlvr2", 3)):
         task = read_document("task", name)
         assert len(task["phases"]) == phases
         for phase, split in task["phases"].items():

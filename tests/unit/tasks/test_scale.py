@@ -9,16 +9,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
 
-from bench_scale import measure  # noqa: E402
+from bench_scale import GQA_STEPS, measure  # noqa: E402
 
 # Bytes a question. Buffers fill up to some megabytes at any size; records held would cost a thousand more.
 MOST = 250
 SIZES = (6_000, 40_000)
 
 
-@pytest.mark.parametrize(
-    ("corpus", "steps"), [("gqa", ["prepare_gqa", "submit"]), ("pretraining", ["prepare_pretraining"])]
-)
+@pytest.mark.parametrize(("corpus", "steps"), [("gqa", GQA_STEPS), ("pretraining", ["prepare_pretraining"])])
 def test_memory_does_not_grow_with_the_questions(tmp_path: Path, corpus: str, steps: list[str]) -> None:
     found = measure(tmp_path, corpus, steps, SIZES)
     growth = {step: round(found[step]["bytes"]) for step in steps}
