@@ -1,9 +1,9 @@
 """Preparing, opening and submitting a million questions: what grows with their number.
 
-Official files of two sizes are generated, GQA's submission split (272 questions an image), its shards to train
-on and the pretraining corpus; each step runs in a process of its own, whose peak memory counts. The larger file
-must not need more than a few bytes a question beyond the smaller: 8 for a hash that finds repeated ids, 8 to
-sort them.
+Official files of two sizes are generated, GQA's submission split (272 questions an image), shards to train
+on, and the pretraining corpus; each step runs in a process of its own, whose peak memory counts. The larger
+file must not need more than a few bytes a question beyond the smaller: 8 for a hash that finds repeated ids,
+8 to sort them.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_scale.py [--questions 1000000]
 """

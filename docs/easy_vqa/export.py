@@ -70,7 +70,7 @@ def export(out: Path) -> None:
     try:
         import easy_vqa
     except ImportError:
-        sys.exit("easy-vqa is not installed. Run: pip install 'lxmert[easy-vqa]'")
+        sys.exit("easy-vqa is not installed. In the checkout, run: pip install -e '.[easy-vqa]'")
     lines: list[dict[str, Any]] = []
     (out / "images").mkdir(parents=True, exist_ok=True)
     for split, paths, read in (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lxmert.detector.documents import parse_size
 from lxmert.detector.weights.convert import KINDS, TARGETS, export_weights, import_weights, save_imported
+from lxmert.detector.weights.imagenet import import_backbone
 from lxmert.errors import SpecError
 from lxmert.files import atomic_write_json
 from lxmert.specs.documents import read_document
@@ -31,6 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="row of the background in detectron2 and Hugging Face files",
     )  # fmt: skip
     parser.add_argument(
+        "--backbone", action="store_true",
+        help="weights are a ResNet-101's on ImageNet: makes what training begins with, the rest random",
+    )  # fmt: skip
+    parser.add_argument(
         "--bbox-divisors", help="four numbers that box corrections are divided by, such as 10,10,5,5"
     )
 
@@ -42,10 +47,13 @@ def run(args: argparse.Namespace) -> None:
         log.info("%s: %d tensors written as %s", args.out, len(tensors), args.to)
         return
     size = parse_size(read_document("detector_size", args.size))
-    model, meta, report = import_weights(
-        args.weights, size, kind=args.kind, background=args.background,
-        divisors=_divisors(args.bbox_divisors),
-    )  # fmt: skip
+    if args.backbone:
+        model, meta, report = import_backbone(args.weights, size)
+    else:
+        model, meta, report = import_weights(
+            args.weights, size, kind=args.kind, background=args.background,
+            divisors=_divisors(args.bbox_divisors),
+        )  # fmt: skip
     for warning in report.warnings:
         log.warning("%s: %s", args.weights, warning)
     if args.report:

@@ -24,6 +24,7 @@ from lxmert.detector.model import (
 )
 from lxmert.detector.train import Trainer, summary
 from lxmert.detector.vg_data import Vocabulary, load_rows, read_vocabulary
+from lxmert.detector.weights.imagenet import backbone_names
 from lxmert.devices import pick_device
 from lxmert.errors import SpecError, WeightsError
 from lxmert.files import atomic_write_json, atomic_write_text, fingerprint
@@ -124,7 +125,9 @@ def set_up(args: argparse.Namespace) -> torch.device:
 
 def _first_weights(size: DetectorSize, recipe: Recipe, seed: int, init: Path | None) -> Detector:
     if init is not None:
-        model, _ = load_detector(init)
+        model, meta = load_detector(init)
+        if meta.get("backbone"):
+            return _with_backbone(model, size, recipe, seed, init)
         if model.size != size:
             raise WeightsError(
                 f"{init}: holds a detector of another size than {size.size}; choose other weights."
@@ -133,6 +136,22 @@ def _first_weights(size: DetectorSize, recipe: Recipe, seed: int, init: Path | N
     if recipe.init.backbone == "weights":
         raise SpecError(f"recipe/init/backbone: {recipe.recipe} starts from weights; give them with --init.")
     return build_detector(size, seed, recipe.init.head_std, recipe.init.residual_gain)
+
+
+def _with_backbone(given: Detector, size: DetectorSize, recipe: Recipe, seed: int, init: Path) -> Detector:
+    """A detector with a given backbone, and the rest drawn for this seed and these classes."""
+    model = build_detector(size, seed, recipe.init.head_std, recipe.init.residual_gain)
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    tensors = given.state_dict()
+    names = backbone_names(size)
+    wrong = [name for name in names if name not in tensors or tensors[name].shape != shapes[name]]
+    if wrong:
+        raise WeightsError(
+            f"{init}: holds the backbone of another size than {size.size}, first: {wrong[0]}; convert one for"
+            f" it: lxmert convert-detector --backbone --size {size.size}."
+        )
+    model.load_state_dict({name: tensors[name] for name in names}, strict=False)
+    return model
 
 
 def _fingerprints(args: argparse.Namespace) -> dict[str, Any]:

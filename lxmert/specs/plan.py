@@ -181,7 +181,6 @@ class Plan(Resolved):
             files += [self.finetuned_answers(run.name)] if run.weights else []
         if self.trains_detector():
             files += self.detector_files()
-            files += [init] if (init := self.corpus["detector"].get("init")) else []
         files = [DRAWN_FROM if name == DRAWN_IDS else name for name in files]
         names = [*self.feature_files(), *self.vocabulary_files(), *self.name_files(), *files]
         return list(dict.fromkeys(names))
@@ -195,6 +194,11 @@ class Plan(Resolved):
     def detector_weights(self) -> str | None:
         """Your own file of detector weights: what features come from, or what its training starts from."""
         return self.own["detector"].get("weights") if self.own else None
+
+    def detector_backbone(self) -> str | None:
+        """The asset whose backbone training of the detector begins with, None where it needs none."""
+        found: str | None = self.corpus["detector"].get("init")
+        return found if self.detector_weights() is None else None
 
     def weights_of(self, run: str) -> str | None:
         """Your own file of pretrained weights that a run starts from."""
@@ -211,6 +215,7 @@ class Plan(Resolved):
         weights += [self.bert_weights(name) for name in self.pretrainings]
         extracts = self.branches["features"] != DOWNLOAD and self.used_image_sets()
         detector = [self.published_detector()] if extracts else []
+        detector += [self.detector_backbone()] if self.trains_detector() and self.used_image_sets() else []
         return list(dict.fromkeys(name for name in [*weights, *detector] if name))
 
     def name_files(self) -> list[str]:

@@ -34,7 +34,8 @@ class Scalars:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise SpecError(
-                "--tensorboard: the package is not installed. Run: pip install lxmert[tensorboard]"
+                "--tensorboard: the package is not installed. In the checkout, run:"
+                " pip install -e '.[tensorboard]'"
             ) from error
         mark = f".{run[:_MARK]}"
         _move_other_runs(folder, mark)

@@ -59,7 +59,8 @@ FULL_JOBS = {
     },
     "features: extract, weights: pretrain, detector: train": FULL_TEXTS
     | {name: SAMPLE_JOBS[name] for name in ("evaluate_detector", "list_images", "merge", "prepare")}
-    | {"extract": 128, "fetch": 31, "pretrain_system": 1, "train_detector": 1},
+    | {"extract": 128, "fetch": 31, "pretrain_system": 1, "train_detector": 1}
+    | {"convert_published_backbone": 1},
 }
 
 TARGETS = {

@@ -40,6 +40,7 @@ RAW = f"data/{CORPUS}/raw"
 RECEIPTS = f"data/{CORPUS}/assets"
 WEIGHTS = f"weights/{CORPUS}/published"
 CRAWLED = [asset.id for asset in crawled_assets(PLAN, load_catalogue())]
+BACKBONE = f"weights/{CORPUS}/detector_backbone.safetensors"
 PUBLISHED_FEATURES = PLAN.branches["features"] == "download"
 
 # Jobs run this checkout's package, also under --directory and in an environment of their own. How files are
@@ -182,19 +183,15 @@ def listing_options(wildcards: Wildcards) -> str:
 
 
 def detector_init() -> list[str]:
-    """What tells that the weights are there which detector training starts from, if the corpus names them."""
+    """The weights that detector training starts from, if there are any: yours, or a published backbone."""
     if PLAN.detector_weights():
         return [PLAN.detector_weights()]
-    name = PLAN.corpus["detector"].get("init")
-    return raw([name]) if name else []
+    return [BACKBONE] if PLAN.detector_backbone() else []
 
 
 def init_option(wildcards: Wildcards, input: InputFiles) -> str:
     """The option that names the weights training starts from."""
-    if not input.init:
-        return ""
-    init = PLAN.detector_weights() or f"{RAW}/{PLAN.corpus['detector']['init']}"
-    return f"--init {init}"
+    return f"--init {input.init}" if input.init else ""
 
 
 def own_inputs(wildcards: Wildcards) -> dict[str, str]:

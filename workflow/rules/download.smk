@@ -137,6 +137,33 @@ rule convert_published_weights:
         "python -m lxmert --threads {threads} convert --weights {params.file} --out {output} 2> {log}"
 
 
+if PLAN.detector_backbone():
+
+    # What detector training begins with: a backbone that learnt ImageNet, and the rest at random.
+    rule convert_published_backbone:
+        input:
+            published_weights(PLAN.detector_backbone()),
+        output:
+            ensure(BACKBONE, non_empty=True),
+        log:
+            "logs/convert/detector_backbone.log",
+        benchmark:
+            "benchmarks/convert/detector_backbone.tsv"
+        conda:
+            "../../envs/lxmert.yaml"
+        threads: 1
+        resources:
+            gpu=0,
+            mem="4GB",
+            runtime="30m",
+        params:
+            file=published_file(PLAN.detector_backbone()),
+            size=PLAN.detector["size"]["size"],
+        shell:
+            "python -m lxmert --threads {threads} convert-detector --backbone --weights {params.file}"
+            " --size {params.size} --out {output} 2> {log}"
+
+
 if PLAN.published_detector():
 
     ruleorder: convert_published_detector > train_detector

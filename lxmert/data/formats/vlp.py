@@ -43,7 +43,9 @@ def _h5py() -> Any:
     try:
         return importlib.import_module("h5py")
     except ImportError:
-        raise DataError("--form vlp-hdf5: needs the package h5py; install it (pip install h5py).") from None
+        raise DataError(
+            "--form vlp-hdf5: needs the package h5py. In the checkout, run: pip install -e '.[hdf5]'"
+        ) from None
 
 
 def _shard(image_id: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from lxmert.detector.documents import DetectorSize
@@ -36,15 +38,36 @@ def native_from_caffe(
         WeightsError: an array is missing, left over, of another shape or kind, or not finite.
     """
     reader = _Reader(layers, shapes, path, report)
-    for group in conv_groups(size):
-        reader.take(group.conv, "Convolution", [f"{group.prefix}.weight"])
-        reader.take_norm(group.norm, f"{group.prefix}.norm")
-        reader.take(group.scale, "Scale", [f"{group.prefix}.norm.weight", f"{group.prefix}.norm.bias"])
+    reader.take_backbone(size)
     for name, prefix in HEAD_LAYERS.items():
         targets = [target for target in (f"{prefix}.weight", f"{prefix}.bias") if target in shapes]
         if targets:
             reader.take(name, _HEAD_KINDS.get(name, "InnerProduct"), targets)
-    reader.settle_rest()
+    reader.settle_rest(UNUSED_CAFFE_LAYERS)
+    return reader.tensors
+
+
+def backbone_from_caffe(
+    layers: dict[str, Layer],
+    shapes: dict[str, tuple[int, ...]],
+    size: DetectorSize,
+    path: str,
+    report: Report,
+    unused: Mapping[str, str],
+) -> dict[str, np.ndarray]:
+    """The same of convolutions and norms alone, of a network that has no detector's heads.
+
+    Args:
+        layers: as above, like all but the last.
+        shapes: of every tensor wanted.
+        size: what network it should be.
+        path: named in messages.
+        report: is told of every array.
+        unused: layers that may be there beside them, and why they are not used.
+    """
+    reader = _Reader(layers, shapes, path, report)
+    reader.take_backbone(size)
+    reader.settle_rest(unused)
     return reader.tensors
 
 
@@ -93,6 +116,12 @@ class _Reader:
             self.tensors[target] = values
             self.report.took(f"{name}[{position}]", target, blob.shape, values.shape, "same")
 
+    def take_backbone(self, size: DetectorSize) -> None:
+        for group in conv_groups(size):
+            self.take(group.conv, "Convolution", [f"{group.prefix}.weight"])
+            self.take_norm(group.norm, f"{group.prefix}.norm")
+            self.take(group.scale, "Scale", [f"{group.prefix}.norm.weight", f"{group.prefix}.norm.bias"])
+
     def take_norm(self, name: str, prefix: str) -> None:
         blobs = self.layer(name, "BatchNorm", 3)
         factor = float(self.array(name, 2, blobs[2], (1,))[0])
@@ -111,14 +140,14 @@ class _Reader:
                 "divided by the norm's factor",
             )  # fmt: skip
 
-    def settle_rest(self) -> None:
+    def settle_rest(self, unused: Mapping[str, str]) -> None:
         for name in list(self.left):
-            if name in UNUSED_CAFFE_LAYERS:
+            if name in unused:
                 for position, blob in enumerate(self.left.pop(name).blobs):
-                    self.report.ignore(f"{name}[{position}]", blob.shape, UNUSED_CAFFE_LAYERS[name])
+                    self.report.ignore(f"{name}[{position}]", blob.shape, unused[name])
         if self.left:
             first = min(self.left)
-            known = [*HEAD_LAYERS, *UNUSED_CAFFE_LAYERS]
+            known = [*HEAD_LAYERS, *unused]
             raise WeightsError(
                 f"{self.path}: {len(self.left)} layers with weights belong to no part of the detector, first:"
                 f" {first!a}; nothing was converted.{suggest(first, known).split(' Known')[0]}"

@@ -66,7 +66,7 @@ def read_hf_folder(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
         raise WeightsError(f"{folder / HF_CONFIG}: cannot be read ({reason}); fetch it again.") from error
     if not isinstance(config, dict):
         raise WeightsError(f"{folder / HF_CONFIG}: holds no settings; fetch it again.")
-    return _read_tensors(weights), config, weights
+    return read_tensors(weights), config, weights
 
 
 # What PyTorch's readers raise on torn or foreign files.
@@ -74,7 +74,12 @@ _TORN = (OSError, EOFError, ValueError, KeyError, RuntimeError, TypeError, Attri
          AssertionError, pickle.UnpicklingError)  # fmt: skip
 
 
-def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Named tensors of a safetensors file or of a state dict, which is read without running what is in it.
+
+    Raises:
+        WeightsError: the file is torn, or holds anything but tensors.
+    """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file

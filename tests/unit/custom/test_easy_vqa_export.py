@@ -100,7 +100,7 @@ def test_lines_are_read_as_your_own(
 
 def test_without_the_package(tutorial: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "easy_vqa", None)  # type: ignore[arg-type]
-    with pytest.raises(SystemExit, match="pip install"):
+    with pytest.raises(SystemExit, match=r"In the checkout, run: pip install -e '\.\[easy-vqa\]'"):
         tutorial.export(tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
 
