@@ -23,8 +23,6 @@ _WORDS = {
     "crawl": "to crawl",
     "accept": "terms not accepted",
 }
-# The choice of `nlvr2_images`.
-CRAWL = "crawl"
 
 
 def needed_assets(plan: Plan, catalogue: Catalogue) -> list[Asset]:
@@ -41,7 +39,7 @@ def needed_assets(plan: Plan, catalogue: Catalogue) -> list[Asset]:
 
 def crawled_assets(plan: Plan, catalogue: Catalogue) -> list[Asset]:
     """Archives whose images the graph gets one by one from their own addresses instead."""
-    if plan.corpus["raw"] != "assets" or plan.branches["nlvr2_images"] != CRAWL:
+    if not plan.crawls_images():
         return []
     wanted = [asset.id for name in plan.feature_files() for asset in catalogue.providers(f"raw/{name}")]
     return [catalogue[name] for name in dict.fromkeys(wanted) if catalogue[name].crawl]

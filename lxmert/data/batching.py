@@ -49,7 +49,7 @@ class Examples:
         self._kept: np.ndarray | None = None
         if regions is not None:
             self._places = [
-                regions.require(part.strings("images"), path)
+                regions.require(part.strings("images"), path, part.meta.get("absent_images", ()))
                 for path, part in zip(paths, self.parts, strict=True)
             ]
             seen = [
@@ -265,7 +265,8 @@ class PretrainBatches:
         self._mask_id = vocabulary.token_id("[MASK]")
         self._special_ids = (vocabulary.token_id("[CLS]"), vocabulary.token_id("[SEP]"))
         # Examples of quarantined images are left out; their sentences still serve as wrong ones.
-        self._places = regions.require(self.columns.strings("images"), path)
+        absent = self.columns.meta.get("absent_images", ())
+        self._places = regions.require(self.columns.strings("images"), path, absent)
         seen = _seen(self.columns, self._places, regions, path, leave_out=True)
         self._kept = None if seen is None else np.flatnonzero(seen)
         self._count = count = len(self.columns) if self._kept is None else len(self._kept)

@@ -72,15 +72,23 @@ def gqa_image_ids(questions: Path) -> set[str]:
         raise DataError(f"{questions}: a question has no imageId.") from error
 
 
-def write_listing(image_set: str, folder: Path, only: set[str] | None, subset: int | None, out: Path) -> int:
+def write_listing(
+    image_set: str,
+    folder: Path,
+    only: set[str] | None,
+    subset: int | None,
+    out: Path,
+    all_of_only: bool = True,
+) -> int:
     """Writes a listing and returns how many images it holds.
 
     Args:
         image_set: its name.
         folder: where its images lie.
-        only: keep these ids; each must be there.
+        only: keep these ids.
         subset: keep at most so many.
         out: JSON file to write.
+        all_of_only: whether each of `only` must be there.
 
     Raises:
         DataError: an id of `only` has no image.
@@ -88,7 +96,7 @@ def write_listing(image_set: str, folder: Path, only: set[str] | None, subset: i
     images = list_images(folder)
     if only is not None:
         absent = sorted(only - images.keys())
-        if absent:
+        if absent and all_of_only:
             raise DataError(
                 f"{folder}: {len(absent)} images of {image_set} are missing, first: {absent[:5]}."
             )

@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only-gqa", type=Path, help="keep the images that this GQA question file asks about"
     )
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="with --only-gqa: keep those that are there"
+    )
     parser.add_argument("--subset", type=int, help="keep at most so many images")
     parser.add_argument("--out", required=True, type=Path, help="JSON file to write")
 
@@ -32,5 +35,7 @@ def run(args: argparse.Namespace) -> None:
 
         number = write_store_listing(args.image_set, args.store, only, args.subset, args.out)
     else:
-        number = write_listing(args.image_set, args.folder, only, args.subset, args.out)
+        number = write_listing(
+            args.image_set, args.folder, only, args.subset, args.out, not args.allow_missing
+        )
     log.info("%s: %d images in %s", args.image_set, number, args.store or args.folder)

@@ -63,8 +63,9 @@ class RegionBatch:
 class RegionSource:
     """Reads images by key, "image_set/stem", from the stores of their image sets.
 
-    Images that extraction quarantined have no regions; they read as one empty region, which is all that a
-    blind model sees. Who trains leaves their examples out, who answers answers them like that.
+    Images that extraction quarantined, and those that examples know to be missing, have no regions; they
+    read as one empty region, which is all that a blind model sees. Who trains leaves their examples out,
+    who answers answers them like that.
 
     Args:
         paths: one store for each image set; the file's stem is the set's name.
@@ -115,15 +116,16 @@ class RegionSource:
         self.object_classes: int = first.schema.object_classes
         self.attribute_classes: int = first.schema.attribute_classes
 
-    def require(self, keys: Iterable[str], source: Path) -> np.ndarray:
+    def require(self, keys: Iterable[str], source: Path, absent: Iterable[str] = ()) -> np.ndarray:
         """Checks that every image has regions or was quarantined, and says where they are.
 
         Args:
             keys: N image keys.
             source: the file that asks for them, for the message.
+            absent: keys of those that it knows to be missing; from now on they read as quarantined ones.
 
         Returns:
-            int64 [N], the place of each image, which `read` takes; -1 where it was quarantined.
+            int64 [N], the place of each image, which `read` takes; -1 where it was quarantined or is absent.
 
         Raises:
             DataError: some have none; the first is named with its store and the remedy.
@@ -137,6 +139,8 @@ class RegionSource:
                     f" {', '.join(sorted(self._stores))}. Add the store of {image_set} to --features."
                 )
         places = self._places(keys)
+        for key in absent:
+            self._absent.setdefault(key, "not in its image set")
         missing = [row for row in np.flatnonzero(places < 0).tolist() if keys[row] not in self._absent]
         if missing:
             image_set, _, stem = keys[missing[0]].partition("/")
@@ -149,9 +153,9 @@ class RegionSource:
         return places
 
     def describe_absent(self, keys: Iterable[str]) -> str:
-        """How many images extraction quarantined, and why the first was: "2 images, first vg/7 (reason)"."""
+        """How many images have no regions, and why: "2 images without regions, first vg/7 (reason)"."""
         ordered = sorted(keys)
-        return f"{len(ordered)} quarantined images, first {ordered[0]} ({self._absent[ordered[0]]})"
+        return f"{len(ordered)} images without regions, first {ordered[0]} ({self._absent[ordered[0]]})"
 
     def read(self, images: Images, labels: bool = False) -> RegionBatch:
         """Regions of B images.

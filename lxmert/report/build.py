@@ -249,5 +249,9 @@ def _provenance(report: _Report) -> None:
     if report.inputs.features:
         report.page.heading("Region stores")
         report.page.table(facts.STORE_HEADINGS, facts.store_rows(report.inputs.features))
+    missing = facts.missing_rows(report.inputs.examples)
+    if missing:
+        report.page.heading("Missing images")
+        report.page.table(facts.MISSING_HEADINGS, missing, [False, True, False, False])
     report.page.heading("Programs")
     report.page.table(["program", "version"], facts.versions(), [False, False])

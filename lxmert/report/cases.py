@@ -52,7 +52,7 @@ def choose_cases(
     """Right and wrong examples in the order of a hash of their ids, so nobody picked them.
 
     Of each image one right and one wrong example, and not both where there are other images; where one
-    kind is short, more of the other.
+    kind is short, more of the other. Examples whose images are missing have nothing to show.
 
     Args:
         labels: of the split.
@@ -62,7 +62,7 @@ def choose_cases(
         wrong: how many wrong ones.
     """
     scores = labels.scores_of(predicted)
-    answered = labels.truth >= 0
+    answered = (labels.truth >= 0) & labels.seen()
     hits = _distinct(labels, np.flatnonzero(answered & (scores >= RIGHT)), right + wrong)
     of_hits = hits[:right]
     misses = _distinct(labels, np.flatnonzero(answered & (scores < RIGHT)), right + wrong, of_hits)

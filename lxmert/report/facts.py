@@ -11,9 +11,12 @@ from typing import Any
 
 from lxmert import __version__
 from lxmert.data.region_store import RegionStore
+from lxmert.errors import DataError
+from lxmert.files import read_json
 from lxmert.progress import count
 from lxmert.report.results import Results, RunResults
 from lxmert.specs import job_spec_text
+from lxmert.tasks.missing_images import REPORT
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "lmdb", "safetensors", "tokenizers", "snakemake")
 STORE_HEADINGS = ["image set", "images", "boxes at most", "feature", "profile", "file", "digest"]
@@ -29,6 +32,7 @@ RUN_HEADINGS = [
     "seconds",
     "spec",
 ]
+MISSING_HEADINGS = ["split", "missing images", "examples", "which are"]
 _SHORT = 12
 
 
@@ -89,6 +93,30 @@ def _spec(run: RunResults) -> dict[str, Any]:
 
     spec = read_metadata(path).get("spec")
     return spec if isinstance(spec, dict) else {}
+
+
+def missing_rows(folders: Sequence[Path]) -> list[list[str]]:
+    """A row for each split of these examples some of whose images are missing.
+
+    Raises:
+        DataError: a report of missing images is faulty.
+    """
+    rows = []
+    for folder in folders:
+        path = folder / REPORT
+        if not path.is_file():
+            continue
+        try:
+            for split, entry in read_json(path).items():
+                left_out = "left_out" in entry
+                number = entry["left_out" if left_out else "answered_without_images"]
+                fate = "left out" if left_out else "answered without their images"
+                total = entry["examples"]
+                share = f"{count(number)} of {count(total)} ({100 * number / total:.2f} %)"
+                rows.append([f"{folder.name} {split}", count(len(entry["images"])), share, fate])
+        except (AttributeError, KeyError, TypeError, ZeroDivisionError) as error:
+            raise DataError(f"{path}: no report of missing images; prepare the examples again.") from error
+    return rows
 
 
 def versions() -> list[tuple[str, str]]:

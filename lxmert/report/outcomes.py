@@ -41,6 +41,15 @@ class Labels:
         hit = np.asarray(ids.values) == predicted[rows]
         return np.bincount(rows[hit], np.asarray(scores.values)[hit], len(ids)).astype(np.float32)
 
+    def seen(self) -> np.ndarray:
+        """Whether every image of each example is there, bool [N]."""
+        absent = set(self.columns.meta.get("absent_images", ()))
+        image = np.asarray(self.columns.array("image"))
+        if not absent:
+            return np.ones(len(image), bool)
+        here = np.array([name not in absent for name in self.columns.strings("images")], bool)
+        return here[image].reshape(len(image), -1).all(axis=1)
+
     def texts_of(self, row: int) -> list[tuple[str, float]]:
         """(answer, score) of one example, best first."""
         ids, scores = self.columns.ragged("answer_ids")[row], self.columns.ragged("answer_scores")[row]

@@ -14,6 +14,8 @@ from lxmert.specs.own import GIVEN
 from lxmert.specs.resolve import DOWNLOAD, PRETRAIN, Document, Resolved, Run, run_name
 
 PUBLISHED = "published"
+# The choice of `nlvr2_images` that asks each image's own address.
+CRAWL = "crawl"
 DETECTOR_DATASET, DETECTOR_IMAGES = "visual_genome", "vg"
 OWN_DATASET = "custom"
 DETECTOR_TRAINED_ON = "vg/splits/train.txt"
@@ -30,7 +32,16 @@ PER_IMAGE = (
     "directories",
 )
 # What of a task document the examples do not depend on.
-NOT_IN_EXAMPLES = ("head", "phases", "predict_on", PUBLISHED, "select_on", "submission", "train_on")
+NOT_IN_EXAMPLES = (
+    "head",
+    "missing_images",
+    "phases",
+    "predict_on",
+    PUBLISHED,
+    "select_on",
+    "submission",
+    "train_on",
+)
 # What of a task document training reads, and what answering does.
 IN_TRAINING = ("task", "head", "train_on", "select_on")
 IN_PREDICTING = ("task", "head", "submission")
@@ -297,11 +308,25 @@ class Plan(Resolved):
             "task": _without(self.example_document(task), *left_out),
             "max_tokens": self._max_tokens(task),
             "min_answer_count": self.corpus["min_answer_count"],
+            "missing_images": self._missing_images(task),
         }
         if published and task != PRETRAIN:
             counts = self.datasets[self.tasks[task]["dataset"]]["splits"]
             parts["counts"] = {name: counts[name] for name in self.tasks[task]["splits"] if name in counts}
         return self._text("prepare", subset=True, **parts)
+
+    def _missing_images(self, task: str) -> Document:
+        """What becomes of examples whose images are missing: limits of the training splits, and elsewhere."""
+        document, settings = self.tasks[task], self.config["missing_images"]
+        limit = settings.get("train", self.corpus["missing_images"])
+        if "train" not in settings and self.crawls_images():
+            limit = document.get("missing_images", {}).get("crawl", limit)
+        splits = ["train"] if task == PRETRAIN else document["train_on"]
+        return {"train": dict.fromkeys(splits, limit), "evaluated": settings["evaluated"]}
+
+    def crawls_images(self) -> bool:
+        """Whether this plan reads images of NLVR2 that were crawled one by one."""
+        return self.branches["features"] != DOWNLOAD and self.branches["nlvr2_images"] == CRAWL
 
     def detector_spec(self) -> str:
         """The detector and how it is trained."""

@@ -16,9 +16,11 @@ from lxmert.data.images import read_listing
 from lxmert.data.wordpiece import WordPieceTokenizer
 from lxmert.errors import DataError
 from lxmert.progress import track
+from lxmert.tasks.missing_images import Missing, Rule
 from lxmert.tasks.records import Place, equal_hashes
 
 _CHUNK = 4096
+SUBSET, MISSING = "subset", "missing"
 
 
 @dataclass(slots=True)
@@ -72,27 +74,19 @@ class Listings:
                     f"--listings: image set {name} is needed and not among them (given: {given})."
                 )
 
-    def has(self, key: str, example: Example) -> bool:
-        """True if the image exists; False if it was left out of a subset.
-
-        Raises:
-            DataError: the image set is whole and lacks the image.
-        """
+    def lacks(self, key: str) -> str | None:
+        """None if the image exists; `SUBSET` if it was left out of one, else `MISSING`."""
         image_set, _, stem = key.partition("/")
         if stem in self._stems[image_set]:
-            return True
-        if self.subsets[image_set] is not None:
-            return False
-        raise DataError(
-            f"{example.place}: image {stem} of question {example.id} is not in image set {image_set}."
-            " Complete the image folder, then list its images again."
-        )
+            return None
+        return MISSING if self.subsets[image_set] is None else SUBSET
 
 
 class ExampleFile:
     """One columns file of examples being written; use as a context manager.
 
-    Examples whose image was left out of a subset are dropped and counted.
+    Examples whose image was left out of a subset are dropped and counted; those whose image is nowhere
+    go by the split's rule.
 
     Args:
         path: the file.
@@ -102,6 +96,7 @@ class ExampleFile:
         meta: metadata; counts are added.
         images_per_example: 1 or 2.
         pretraining: write `source` instead of `id`, `text` and `type`.
+        rule: what becomes of examples whose images are missing; by default they are an error.
     """
 
     def __init__(
@@ -113,6 +108,7 @@ class ExampleFile:
         meta: dict[str, Any],
         images_per_example: int = 1,
         pretraining: bool = False,
+        rule: Rule = Rule(),  # noqa: B008 (frozen)
     ) -> None:
         kinds = (
             {"source": "uint8"} if pretraining else {"id": "strings", "text": "strings", "type": "strings"}
@@ -128,6 +124,7 @@ class ExampleFile:
         }
         self.writer = ColumnsWriter(path, kinds, meta)
         self.count = self.dropped = self.answered = 0
+        self.missing = Missing(rule)
         self._listings, self._tokenizer, self._max_tokens = listings, tokenizer, max_tokens
         self._pretraining = pretraining
         self._numbers: dict[str, int] = {}  # image key -> number in order of appearance
@@ -151,10 +148,23 @@ class ExampleFile:
         """Distinct images so far."""
         return len(self._numbers)
 
+    @property
+    def read(self) -> int:
+        """Examples that were added or left out so far."""
+        left_out = 0 if self.missing.rule.answered else self.missing.examples
+        return self.count + self.dropped + left_out
+
     def add(self, example: Example) -> bool:
-        """Adds an example; False if its image was left out of a subset."""
-        if not all([self._listings.has(key, example) for key in example.images]):
+        """Adds an example; False if it is left out, as an image of it is none of a subset or missing.
+
+        Raises:
+            DataError: its image is missing, and the split may not lack one.
+        """
+        lacking = {key: why for key in example.images if (why := self._listings.lacks(key))}
+        if SUBSET in lacking.values():
             self.dropped += 1
+            return False
+        if lacking and not self.missing.add(example.place, example.id, list(lacking)):
             return False
         for key in example.images:
             self._numbers.setdefault(key, len(self._numbers))
@@ -182,7 +192,16 @@ class ExampleFile:
                 id=[row.id for row in rows], text=[row.text for row in rows], type=[row.type for row in rows]
             )
 
+    def check(self) -> None:
+        """Nothing, or an error if more examples lack their images than may.
+
+        Raises:
+            DataError: with the figures.
+        """
+        self.missing.check(str(self.writer.meta.get("split", self.writer.path.stem)), self.count)
+
     def _finish(self) -> None:
+        self.check()
         self._flush()
         keys = sorted(self._numbers)
         ranks = np.empty(len(keys), np.int32)
@@ -194,6 +213,7 @@ class ExampleFile:
             "image_count": len(keys),
             "dropped": self.dropped,
             "answered": self.answered,
+            **self.missing.meta(),
         }
 
 

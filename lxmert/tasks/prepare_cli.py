@@ -15,6 +15,7 @@ from lxmert.progress import count
 from lxmert.specs import read_job_spec
 from lxmert.tasks import split_module, task_module, task_spec
 from lxmert.tasks.examples import ExampleFile, Listings, write_examples
+from lxmert.tasks.missing_images import Missing, rule_of, write_report
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +56,11 @@ def prepare(
     Args:
         task: its document.
         spec: `max_tokens` (20), `min_answer_count` (9), `counts` (what the publisher counts in each split, if
-            these are his files).
+            these are his files), `missing_images` (see `lxmert.tasks.missing_images`; an error by default).
         raw: folder of the official raw files.
         vocabulary: vocab.txt.
         listings: one listing for each image set of the task.
-        out_folder: gets `answers.json` and `<split>.safetensors`.
+        out_folder: gets `answers.json`, `<split>.safetensors`, and `missing.json` where images are missing.
         answers_table: published answers to use instead of counting.
 
     Raises:
@@ -75,7 +76,10 @@ def prepare(
         "vocabulary": sha256_file(vocabulary),
     }
     if hasattr(module, "prepare"):
-        module.prepare(task, min_count, max_tokens, meta, raw, tokenizer, images, out_folder, answers_table)
+        rules = {split: rule_of(spec, split) for split in task["splits"]}
+        module.prepare(
+            task, min_count, max_tokens, meta, raw, tokenizer, images, out_folder, answers_table, rules
+        )
         return
     splits = {split: part for split, part in task["splits"].items() if not part.get("further")}
     images.require(part["image_set"] for part in splits.values())
@@ -86,6 +90,7 @@ def prepare(
         )
     atomic_write_json(out_folder / "answers.json", answers)
     log.info("%s: %s answers", task["task"], count(len(answers)))
+    lacking: dict[str, tuple[Missing, int]] = {}
     for split, part in splits.items():
         file = ExampleFile(
             out_folder / f"{split}.safetensors",
@@ -100,6 +105,7 @@ def prepare(
                 "subset": images.subsets[part["image_set"]],
             },
             task["images_per_example"],
+            rule=rule_of(spec, split),
         )
         write_examples(
             lambda split=split: split_module(task, split).read_examples(  # type: ignore[misc]
@@ -110,9 +116,10 @@ def prepare(
         )
         log.info("%s %s: %s", task["task"], split, _summary(file, part["labelled"]))
         if split in spec.get("counts", {}):
-            _check_count(
-                file.count + file.dropped, spec["counts"][split], raw / part["questions"], task, split
-            )
+            _check_count(file.read, spec["counts"][split], raw / part["questions"], task, split)
+        file.missing.tell(f"{task['task']} {split}", file.count)
+        lacking[split] = (file.missing, file.count)
+    write_report(lacking, out_folder)
 
 
 def _check_count(found: int, published: dict[str, Any], path: Path, task: dict[str, Any], split: str) -> None:

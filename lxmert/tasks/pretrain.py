@@ -35,6 +35,7 @@ from lxmert.tasks import gqa, vqa
 from lxmert.tasks.aggregated_images import SPLITS, Images
 from lxmert.tasks.composition import Composition
 from lxmert.tasks.examples import Example, ExampleFile, Listings
+from lxmert.tasks.missing_images import Rule, write_report
 from lxmert.tasks.records import Place, field, numbered
 
 log = logging.getLogger(__name__)
@@ -166,6 +167,7 @@ def prepare(
     listings: Listings,
     out_folder: Path,
     answers_table: Path | None,
+    rules: Mapping[str, Rule],
 ) -> None:
     """Writes the joint answer table and the examples of both splits.
 
@@ -179,6 +181,7 @@ def prepare(
         listings: which images exist.
         out_folder: gets `answers.json`, `train.safetensors`, `valid.safetensors` and `composition.json`.
         answers_table: a published joint table to use instead of building one.
+        rules: of each split, what becomes of sentences whose images are missing.
 
     Raises:
         DataError: a raw file or listing is faulty.
@@ -204,6 +207,7 @@ def prepare(
                     max_tokens,
                     {**meta, "split": split},
                     pretraining=True,
+                    rule=rules[split],
                 )
             )
             for split in SPLITS
@@ -222,7 +226,11 @@ def prepare(
                 else:
                     tally[name, split, "dropped"] += 1
         for split, file in files.items():
+            file.check()  # all of them before the first takes its name
             file.writer.meta["sentences"] = {name: tally[name, split, "sentences"] for name in readers}
+    for split, file in files.items():
+        file.missing.tell(f"pretrain {split}", file.count)
+    write_report({split: (file.missing, file.count) for split, file in files.items()}, out_folder)
     for line in _table(list(readers), tally, files):
         log.info("%s", line)
     _report(composition, task if all(number is None for number in subsets.values()) else {}, out_folder)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from lxmert.data.wordpiece import WordPieceTokenizer
 from lxmert.errors import DataError
 from lxmert.progress import count, track
 from lxmert.tasks.examples import Example, ExampleFile, Listings
+from lxmert.tasks.missing_images import Rule, write_report
 from lxmert.tasks.published import label_scores
 from lxmert.tasks.records import Place, field, numbered
 
@@ -37,6 +38,7 @@ def prepare(
     listings: Listings,
     out_folder: Path,
     answers_table: Path | None,
+    rules: Mapping[str, Rule],
 ) -> None:
     """Writes the joint answer table and the examples of both splits.
 
@@ -50,6 +52,7 @@ def prepare(
         listings: which images exist.
         out_folder: gets `answers.json` and one columns file a split.
         answers_table: the published joint table.
+        rules: of each split, what becomes of sentences whose images are missing.
 
     Raises:
         DataError: a file is faulty, an image is in two splits, or no table is given.
@@ -64,6 +67,7 @@ def prepare(
     subsets = {name: listings.subsets[name] for name in task["image_sets"].values()}
     meta = {**meta, "labelled": True, "answers": len(table), "sources": task["sources"], "subset": subsets}
     split_of: dict[str, str] = {}
+    files: dict[str, ExampleFile] = {}
     with ExitStack() as stack:
         for split, names in task["parts"].items():
             file = stack.enter_context(
@@ -74,8 +78,10 @@ def prepare(
                     max_tokens,
                     {**meta, "split": split},
                     pretraining=True,
+                    rule=rules[split],
                 )
             )
+            files[split] = file
             tally: Counter[str] = Counter()
             for name in names:
                 for example in track(
@@ -84,9 +90,12 @@ def prepare(
                     _refuse_two_splits(example, split, split_of)
                     if file.add(example):
                         tally[task["sources"][example.source]] += 1
+            file.check()
             file.writer.meta["sentences"] = {source: tally[source] for source in task["sources"]}
             shown = ", ".join(f"{source} {count(tally[source])}" for source in task["sources"])
             log.info("pretrain %s: %s sentences: %s", split, count(file.count), shown)
+            file.missing.tell(f"pretrain {split}", file.count)
+    write_report({split: (file.missing, file.count) for split, file in files.items()}, out_folder)
 
 
 def _refuse_two_splits(example: Example, split: str, split_of: dict[str, str]) -> None:

@@ -63,6 +63,7 @@ def write_submission(
             "split": examples.meta["split"],
             "subset": examples.meta.get("subset"),
             "count": len(ids),
+            **({"unseen": examples.meta["unseen"]} if "unseen" in examples.meta else {}),
             "file": out.name,
             "sha256": digest,
         },

@@ -177,6 +177,8 @@ def listing_options(wildcards: Wildcards) -> str:
         options = [f"--folder {RAW}/{image_set['folder']}"]
         if "only_gqa" in image_set:
             options.append(f"--only-gqa {RAW}/{image_set['only_gqa']}")
+            if PLAN.config["missing_images"]["evaluated"] == "answer":
+                options.append("--allow-missing")
     if PLAN.config["subset"]:
         options.append(f"--subset {PLAN.config['subset']}")
     return " ".join(options)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -163,3 +164,36 @@ def test_a_missing_image_is_named(
     given += ["--listings", str(listing), "--out", str(tmp_path / "index.html")]
     assert main(["report", *given]) == 2
     assert ".gone.png: no such image" in capsys.readouterr().err
+
+
+def test_missing_images_are_told_of_and_not_shown(results_tree: Path, tmp_path: Path) -> None:
+    shutil.copytree(results_tree / "examples" / "vqa", tmp_path / "examples" / "vqa")
+    folder, image_set = tmp_path / "examples" / "vqa", IMAGE_SETS["vqa"]
+    absent = f"{image_set}/{image_set}_000"
+    entry = {"examples": 24, "answered_without_images": 4, "limit": None, "images": [absent]}
+    left = {"examples": 1000, "left_out": 7, "limit": 0.01, "images": ["x/1", "x/2"]}
+    (folder / "missing.json").write_text(json.dumps({"minival": entry, "train": left}))
+    change_meta(folder / "minival.safetensors", absent_images=[absent])
+    listing = tmp_path / f"{image_set}.json"
+    document = json.loads((results_tree / "listings" / f"{image_set}.json").read_text())
+    document["images"] = [image for image in document["images"] if not image["id"].endswith("_000")]
+    listing.write_text(json.dumps(document))
+    given = ["--results", str(results_tree / "results"), "--runs", "vqa", "--examples", str(folder)]
+    out = tmp_path / "index.html"
+    assert main(["report", *given, "--listings", str(listing), "--panels", "24", "--out", str(out)]) == 0
+    page = out.read_text()
+    assert "Missing images" in page and "4 of 24 (16.67 %)" in page and "7 of 1 000 (0.70 %)" in page
+    assert "answered without their images" in page and "left out" in page
+    (folder / "missing.json").write_text("[]")
+    assert main(["report", *given, "--out", str(out)]) == 2
+
+
+def change_meta(path: Path, **changes: object) -> None:
+    """Rewrites the header of a columns file."""
+    body = path.read_bytes()
+    length = int.from_bytes(body[:8], "little")
+    header = json.loads(body[8 : 8 + length])
+    meta = json.loads(header["__metadata__"]["meta"]) | changes
+    header["__metadata__"]["meta"] = json.dumps(meta)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body[8 + length :])

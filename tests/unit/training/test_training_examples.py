@@ -67,7 +67,7 @@ def test_examples_of_quarantined_images_are_left_out_of_training_and_answered_bl
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     lacking = (every.image_keys(np.arange(40)) == "left/i11").any(axis=1)
     assert 0 < lacking.sum() == len(every) - len(kept)
-    assert f"{lacking.sum()} of 40 examples are left out: 1 quarantined images, first left/i11" in told[0]
+    assert f"{lacking.sum()} of 40 examples are left out: 1 images without regions, first left/i11" in told[0]
     assert "are answered without their image" in told[1] and "truncated file" in told[1]
     assert (kept.image_keys(np.arange(len(kept))) == every.image_keys(np.flatnonzero(~lacking))).all()
     assert sorted(kept.by_image()) == list(range(len(kept)))
