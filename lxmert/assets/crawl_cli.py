@@ -36,7 +36,7 @@ def add_crawl_arguments(parser: argparse.ArgumentParser) -> None:
 def crawl_named(args: argparse.Namespace, catalogue: Catalogue, places: Places, settings: Settings) -> None:
     """Crawls what is named; with --out-receipt one asset, for the graph."""
     from lxmert.assets.crawl.crawler import Manners  # requests, numpy and Pillow
-    from lxmert.assets.crawl.crawling import crawl, crawlable, report_path
+    from lxmert.assets.crawl.crawling import crawl, crawlable, receipt_path, report_path
 
     assets = crawlable(catalogue, args.names)
     if args.out_receipt and len(assets) != 1:
@@ -48,8 +48,9 @@ def crawl_named(args: argparse.Namespace, catalogue: Catalogue, places: Places, 
     with StopSignal() as signal:
         for asset in assets:
             outcome = crawl(asset, catalogue, places, settings, manners, args.again, lambda: signal.requested)
-            if args.out_receipt:
-                outcome.write_receipt(args.out_receipt)
+            receipt = args.out_receipt or receipt_path(asset, places)
+            if args.out_receipt or receipt.is_file():  # of the graph, which sees that more has come
+                outcome.write_receipt(receipt)
             print(places.shown(report_path(asset, places)))
 
 

@@ -1,7 +1,8 @@
 """Tasks: documents (`<task>.yaml`), and a module of the same name for what data cannot say.
 
 A task's module offers `build_answers(raw, spec)` and `read_examples(raw, spec, split, answers)`, or
-`prepare(...)` where its examples are of another kind, and `score_official(raw, part, examples, predictions)`.
+`prepare(...)` where its examples are of another kind, `score_official(raw, part, examples, predictions)`, and
+`left_out_scores(official)` where the publisher's script gives more.
 Names are file stems; adding a file adds a task.
 """
 

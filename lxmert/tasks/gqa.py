@@ -97,6 +97,20 @@ def _balanced(raw: Path, names: str | list[str]) -> set[str]:
     return {str(place.id) for place, record in read_questions(raw, names) if record.get("isBalanced") is True}
 
 
+def left_out_scores(official: dict[str, float]) -> dict[str, str]:
+    """Official scores that are not among these, and why."""
+    why = {
+        "consistency": "needs answers to all questions of the split, not to the balanced ones only",
+        "validity": "needs val_choices.json, which is public for valid alone",
+        "plausibility": "needs val_choices.json, which is public for valid alone",
+    }
+    missing = {name: text for name, text in why.items() if name not in official}
+    return {
+        **missing,
+        "grounding": "scores maps of attention over a grid of image cells, which regions are not",
+    }
+
+
 _SCORED_FIELDS = {
     "answer": str,
     "question": str,

@@ -16,6 +16,7 @@ from lxmert.errors import DataError
 from lxmert.files import atomic_write_json, read_json, sha256_file
 from lxmert.metrics.checks import IdError
 from lxmert.metrics.vqa import score_labels
+from lxmert.progress import count
 from lxmert.specs import read_job_spec
 from lxmert.tasks import split_spec, task_module, task_spec
 from lxmert.tasks.submission import meta_path, read_predictions
@@ -57,7 +58,8 @@ def score(task: dict[str, Any], split: str, predictions: Path, examples: Path, r
         raw: folder of the official raw files.
 
     Returns:
-        `task`, `split`, `count`, `subset`, `run` (if its record names one), `predictions`; `metrics`
+        `task`, `split`, `count`, `subset`, `run` (if its record names one), `predictions`; `left_out`, what
+        is not among the scores and why, where something is not; `metrics`
         from the soft labels in the examples; `official` from the raw files, as the publisher's script
         computes them; `chance`, both for always giving the training splits' most frequent `answer`.
         Shares are in [0, 1].
@@ -88,12 +90,24 @@ def score(task: dict[str, Any], split: str, predictions: Path, examples: Path, r
         "subset": columns.meta.get("subset"),
         "predictions": {"file": predictions.name, "sha256": sha256_file(predictions)},
         **_run_name(predictions),
+        **_left_out(task, columns, scores["official"]),
         **scores,
         "chance": {
             "answer": frequent,
             **_scores(task, part, raw, columns, answers, dict.fromkeys(ids, frequent)),
         },
     }
+
+
+def _left_out(
+    task: dict[str, Any], columns: Columns, official: dict[str, float]
+) -> dict[str, dict[str, str]]:
+    """Scores and examples that a reader may look for in vain."""
+    module = task_module(task)
+    found = module.left_out_scores(official) if hasattr(module, "left_out_scores") else {}
+    if number := columns.meta.get("left_out"):
+        found["examples"] = f"{count(number)} whose images are missing"
+    return {"left_out": found} if found else {}
 
 
 def _run_name(predictions: Path) -> dict[str, str]:

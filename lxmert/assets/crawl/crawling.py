@@ -49,6 +49,11 @@ def report_path(asset: Asset, places: Places) -> Path:
     return places.crawls / missing_name(asset.id)
 
 
+def receipt_path(asset: Asset, places: Places) -> Path:
+    """What the graph knows of the images."""
+    return places.crawls / f"{asset.id}.json"
+
+
 def crawl(
     asset: Asset,
     catalogue: Catalogue,

@@ -11,7 +11,7 @@ from lxmert.assets.catalogue import Asset
 from lxmert.assets.crawl.status import DONE, MISSING, WORDS, Status
 from lxmert.assets.crawl.wanted import Records
 from lxmert.assets.lock import listing_record
-from lxmert.files import atomic_write_json
+from lxmert.files import atomic_write_json, read_json
 from lxmert.progress import count
 
 _UNASKED = "not_asked"
@@ -101,7 +101,12 @@ class Outcome:
         atomic_write_json(path, self.to_json())
 
     def write_receipt(self, path: Path) -> None:
-        """Writes what the graph knows of the images: their number and a digest of all their bytes."""
+        """Writes what the graph knows of the images: their number and a digest of all their bytes.
+
+        A file that says the same stays as it is, so that nothing runs again.
+        """
         place = self.asset.members[0].place
         record = listing_record((entry.image, entry.bytes or 0, entry.sha256 or "") for entry in self.there)
-        atomic_write_json(path, {"asset": self.asset.id, "places": {place: record}})
+        receipt = {"asset": self.asset.id, "places": {place: record}}
+        if not path.is_file() or read_json(path) != receipt:
+            atomic_write_json(path, receipt)

@@ -46,14 +46,18 @@ def test_official_and_label_scores_stay_apart(tree):
     assert result["metrics"] == {"label_score": pytest.approx(0.65), "oracle": pytest.approx(0.65)}
 
 
+def write_choices(tree: Any) -> None:
+    choices = {"0003": {"valid": ["red", "blue"], "plausible": ["blue"]}, "9": {"valid": [], "plausible": []}}
+    (tree.raw / "gqa/val_choices.json").write_text(json.dumps(choices))
+
+
 def test_gqa_testdev_and_valid(tree):
     result = score(*predicted(tree, "gqa", "testdev", ["red", "yes"]))
     assert result["official"]["accuracy"] == 0.5
     assert (result["official"]["open"], result["official"]["binary"]) == (1.0, 0.0)
     assert "validity" not in result["official"] and "consistency" not in result["official"]
     assert result["chance"]["answer"] == "blue"  # one each; the first of equals
-    choices = {"0003": {"valid": ["red", "blue"], "plausible": ["blue"]}, "9": {"valid": [], "plausible": []}}
-    (tree.raw / "gqa/val_choices.json").write_text(json.dumps(choices))
+    write_choices(tree)
     result = score(*predicted(tree, "gqa", "valid", ["red"]))
     assert (result["official"]["validity"], result["official"]["plausibility"]) == (1.0, 0.0)
 
@@ -78,6 +82,19 @@ def test_gqa_testdev_all_has_every_metric_that_is_public(tree):
         0.5,
         0.0,
     )
+
+
+def test_what_a_score_leaves_out_is_said(tree):
+    balanced = score(*predicted(tree, "gqa", "testdev", ["red", "yes"]))
+    every = score(*predicted(tree, "gqa", "testdev_all", ["red", "yes", "yes"]))
+    names = {"grounding", "validity", "plausibility"}
+    assert set(balanced["left_out"]) == {*names, "consistency"} and set(every["left_out"]) == names
+    assert "public for valid alone" in every["left_out"]["validity"]
+    assert not set(every["left_out"]) & set(every["official"])
+    write_choices(tree)
+    valid = score(*predicted(tree, "gqa", "valid", ["red"]))
+    assert set(valid["left_out"]) == {"grounding", "consistency"}
+    assert "left_out" not in score(*predicted(tree, "nlvr2", "valid", ["True", "False", "True"]))
 
 
 def test_nlvr2_valid(tree):
