@@ -85,7 +85,8 @@ def _chosen(known: argparse.Namespace, arguments: list[str]) -> int:
     verb_parser = argparse.ArgumentParser(prog=f"lxmert {known.verb}", description=module.__doc__)
     module.add_arguments(verb_parser)
     _add_global_arguments(verb_parser)
-    args = verb_parser.parse_args(_without_verb(arguments, known.verb), namespace=argparse.Namespace())
+    common, own = _common_parser().parse_known_args(_without_verb(arguments, known.verb))
+    args = verb_parser.parse_args(own, namespace=common)
     return _run(module.run, args, known.verb)
 
 
@@ -135,6 +136,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     _add_global_arguments(parser)
     parser.add_argument("verb", nargs="?", metavar="VERB")
+    return parser
+
+
+def _common_parser() -> argparse.ArgumentParser:
+    """Takes the options of every verb wherever they stand, behind a verb's own action too."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _add_global_arguments(parser)
     return parser
 
 

@@ -10,18 +10,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lxmert.assets import archives
+from lxmert.assets.answers import BadContent
 from lxmert.assets.catalogue import Asset
 from lxmert.assets.inventory import Slot
 from lxmert.assets.lock import Lock, Record, listing_record
 from lxmert.assets.meter import Counter
 from lxmert.assets.part import Expected
 from lxmert.assets.places import Places
-from lxmert.assets.structure import SHOWS_FOREIGN_BYTES, SHOWS_TRUNCATION, BadContent, check_structure
+from lxmert.assets.structure import (
+    SHOWS_FOREIGN_BYTES,
+    SHOWS_TRUNCATION,
+    check_structure,
+    format_of,
+)
 from lxmert.errors import DataError
 from lxmert.files import atomic_path, explain_os_error, make_folder, sha256_file
 from lxmert.progress import Progress
 
-# A file so many times larger than the publisher says is another one.
+# A file so many times larger or smaller than the publisher says is another one.
 SIZE_FACTOR = 8
 _SIZE_GRACE_BYTES = 64 << 20
 _FLUSHED_ONE_BY_ONE = 64
@@ -42,11 +48,12 @@ def expectation(asset: Asset, record: Record | None) -> Expected:
     if known.get("name") != asset.file:
         known = {}
     size = asset.bytes or known.get("bytes")
-    about = asset.about_bytes
+    about = None if size else asset.about_bytes
     return Expected(
         name=asset.file,
         bytes=size,
         sha256=asset.sha256 or known.get("sha256"),
+        least_bytes=None if about is None else about // SIZE_FACTOR,
         limit_bytes=None if about is None else SIZE_FACTOR * about + _SIZE_GRACE_BYTES,
         shows_truncation=asset.format in SHOWS_TRUNCATION,
         shows_foreign_bytes=asset.format in SHOWS_FOREIGN_BYTES,
@@ -80,20 +87,20 @@ def accept(
     """
     lock = Lock(places.lock_file)
     name = name or asset.file
-    size = path.stat().st_size
-    check_structure(path, asset.format)
-    if name == asset.file and asset.bytes not in (None, size):
-        raise BadContent(f"has {size} bytes instead of {asset.bytes}")
-    sha256 = sha256_file(path)
-    if name == asset.file and asset.sha256 not in (None, sha256):
-        raise BadContent(f"has sha256 {sha256[:16]}… instead of {asset.sha256[:16]}…")
-    known = record.get("file", {})
-    if known.get("name") == name and known["sha256"] != sha256:
+    size, sha256 = path.stat().st_size, sha256_file(path)
+    known = record.get("file", {}) if record.get("file", {}).get("name") == name else {}
+    vouched = name == asset.file and sha256 in (asset.sha256, known.get("sha256"))
+    if not vouched:
+        check_structure(path, asset.format)
+    if name == asset.file:
+        expectation(asset, None).refuse_size(size)
+        if asset.sha256 not in (None, sha256):
+            raise BadContent(f"has sha256 {sha256[:16]}… instead of {asset.sha256[:16]}…")
+    if known and known["sha256"] != sha256:
         raise BadContent(lock.change(asset.id, name, known, sha256))
     file = {"name": name, "bytes": size, "sha256": sha256}
     if not asset.is_archive:
         return Accepted(file, {str(asset.place): {"bytes": size, "sha256": sha256}})
-    vouched = name == asset.file and bool(asset.sha256 or known.get("name") == name)
     unpacked = _unpack(asset, path, wanted, places, not vouched, stopped)
     found = {slot.place: _place_record(slot, unpacked) for slot in wanted}
     for place, entry in found.items():
@@ -114,21 +121,29 @@ def _unpack(
     staging = staging_folder(places, asset)
     shutil.rmtree(staging, ignore_errors=True)
     make_folder(staging)
-    limit = SIZE_FACTOR * asset.unpacked_bytes + _SIZE_GRACE_BYTES if asset.unpacked_bytes else None
+    members = [slot.member for slot in wanted if slot.member]
+    about = asset.unpacked_bytes_of(members)
+    limit = SIZE_FACTOR * about + _SIZE_GRACE_BYTES if about else None
     progress = Progress(None, "MB", f"unpack {asset.id}")
     meter = Counter(progress, stopped, asset.id)
     try:
-        members = [slot.member for slot in wanted if slot.member]
         unpacked = archives.unpack(path, asset.format, members, staging, limit, deep, meter.advance)
         for item in unpacked:
-            kind = "json" if item.relative.endswith(".json") else "binary"
-            if item.member.name and kind == "json":
-                check_structure(item.staged, kind)
+            kind = format_of(item.relative)
+            if kind != "binary":
+                _check_member(item, kind)
         return unpacked
     except OSError as error:
         raise explain_os_error(error, staging) from error
     finally:
         progress.close()
+
+
+def _check_member(item: archives.Unpacked, kind: str) -> None:
+    try:
+        check_structure(item.staged, kind)
+    except BadContent as error:
+        raise BadContent(f"holds {item.relative}, which {error}") from error
 
 
 def _place_record(slot: Slot, unpacked: list[archives.Unpacked]) -> Record:

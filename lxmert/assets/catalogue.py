@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from lxmert.assets.addresses import refuse_address
+from lxmert.assets.structure import format_of
 from lxmert.errors import SpecError, suggest
 from lxmert.specs.checks import checked
 from lxmert.specs.documents import read_yaml
 
 FOLDER = Path(__file__).resolve().parent / "catalogue"
-TARGETS = ("vqa", "gqa", "nlvr2", "pretrain", "detector")
+# How small files are made of fetched ones: one module a way.
+DERIVATIONS = FOLDER.with_name("derivations")
+TASKS = ("vqa", "gqa", "nlvr2")
+TARGETS = (*TASKS, "pretrain", "detector")
 # The branches of the graph that decide what is read, and the choice that reads least.
 BRANCHES = {
     "features": ("download", "extract"),
@@ -25,17 +30,6 @@ BRANCHES = {
 }
 DEFAULT_BRANCHES = {name: choices[0] for name, choices in BRANCHES.items()}
 ARCHIVES = ("zip", "tar")
-_FORMATS = {
-    ".zip": "zip",
-    ".tar": "tar",
-    ".tgz": "tar",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".txt": "text",
-    ".pth": "torch",
-    ".pt": "torch",
-    ".pkl": "pickle",
-}
 
 
 @dataclass(frozen=True)
@@ -49,6 +43,7 @@ class Member:
         files: how many the publisher counts for a pattern.
         keep_folders: how many of an archive's innermost folders stay.
         on_request: left out unless asked for.
+        about_bytes: its size, or that of all its files, where the asset's own figure does not count it.
     """
 
     place: str
@@ -57,6 +52,11 @@ class Member:
     files: int | None = None
     keep_folders: int = 0
     on_request: bool = False
+    about_bytes: int | None = None
+
+    def gives(self, place: str) -> bool:
+        """Whether a file or folder is this one, or would lie in this folder."""
+        return place == self.place or bool(self.pattern and place.startswith(f"{self.place}/"))
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,17 @@ class Asset:
 
     @property
     def unpacked_bytes(self) -> int:
-        """Size on disk once in place, about."""
-        return (self.about_unpacked_bytes or self.download_bytes) if self.is_archive else self.download_bytes
+        """Size on disk once in place, about; without what is left out by default."""
+        return self.unpacked_bytes_of(self.wanted_members())
+
+    def unpacked_bytes_of(self, members: Iterable[Member]) -> int:
+        """Size on disk of some of an archive's members, about; of any other file its own size."""
+        if not self.is_archive:
+            return self.download_bytes
+        chosen = list(members)
+        rest = any(member.about_bytes is None for member in chosen)
+        own = sum(member.about_bytes or 0 for member in chosen)
+        return own + (self.about_unpacked_bytes or self.download_bytes if rest else 0)
 
     @property
     def by_hand(self) -> list[Mapping[str, Any]]:
@@ -114,9 +123,18 @@ class Asset:
         """Whether some mirror can be asked by a program."""
         return len(self.by_hand) < len(self.mirrors)
 
-    def wanted_members(self, on_request: bool = False) -> list[Member]:
-        """Members that are unpacked; those left out by default only when asked for."""
-        return [member for member in self.members if on_request or not member.on_request]
+    @property
+    def everything(self) -> frozenset[str]:
+        """The places of all its members, for whoever asks for what is left out by default too."""
+        return frozenset(member.place for member in self.members)
+
+    def wanted_members(self, also: Collection[str] = ()) -> list[Member]:
+        """Members that are unpacked; those left out by default only if one of their places is named."""
+        return [
+            member
+            for member in self.members
+            if not member.on_request or any(member.gives(place) for place in also)
+        ]
 
     def places(self) -> list[str]:
         """Every file and folder it can give, made ones included."""
@@ -175,12 +193,8 @@ class Catalogue:
         for asset in self.assets.values():
             if any(place == own for own in asset.places()):
                 return asset
-        folder = PurePosixPath(place).parent
         for asset in self.assets.values():
-            if any(
-                member.pattern and PurePosixPath(member.place) in (folder, *folder.parents)
-                for member in asset.members
-            ):
+            if any(member.gives(place) for member in asset.members):
                 return asset
         places = [own for asset in self.assets.values() for own in asset.places()]
         raise SpecError(f"{place}: no asset of the catalogue gives this file.{suggest(place, places)}")
@@ -208,7 +222,7 @@ def expand_targets(targets: Iterable[str], branches: Mapping[str, str]) -> list[
     for name, choice in branches.items():
         if choice not in BRANCHES.get(name, ()):
             raise SpecError(f"{name}: {choice}: unknown branch.{suggest(choice, BRANCHES.get(name, ()))}")
-    tasks = [name for name in wanted if name in ("vqa", "gqa", "nlvr2")]
+    tasks = [name for name in wanted if name in TASKS]
     if tasks and branches["weights"] == "pretrain":
         wanted.append("pretrain")
     if wanted != ["detector"] and branches["features"] == "extract" and branches["detector"] == "train":
@@ -238,10 +252,27 @@ def _read(path: Path) -> list[Asset]:
     assets = []
     for name, entry in document["assets"].items():
         each = entry.pop("each", {})
+        _refuse_odd_figures(entry, each, f"{where}: assets/{name}")
         for values in itertools.product(*each.values()):
             filled = _fill({"id": name, **entry}, dict(zip(each, values, strict=True)))
+            for key in _FIGURES:
+                if isinstance(filled.get(key), dict):
+                    filled[key] = filled[key][values[0]]
             assets.append(_asset({**common, **filled}, document["catalogue"], where))
     return assets
+
+
+_FIGURES = ("about_bytes", "about_unpacked_bytes")
+
+
+def _refuse_odd_figures(entry: Mapping[str, Any], each: Mapping[str, list[str]], place: str) -> None:
+    """Figures by value need one value each, and one list of values."""
+    for key in _FIGURES:
+        figures = entry.get(key)
+        if isinstance(figures, dict) and [sorted(figures)] != [sorted(values) for values in each.values()]:
+            raise SpecError(
+                f"{place}/{key}: must be one figure, or one for every value of `each`, which has one list."
+            )
 
 
 def _fill(value: Any, names: Mapping[str, str]) -> Any:
@@ -258,7 +289,7 @@ def _fill(value: Any, names: Mapping[str, str]) -> Any:
 
 def _asset(entry: dict[str, Any], catalogue: str, where: str) -> Asset:
     place = f"{where}: assets/{entry['id']}"
-    kind = entry.pop("format", None) or _format_of(entry["file"])
+    kind = entry.pop("format", None) or format_of(entry["file"])
     members = tuple(Member(place=_place_of(item), **_without_place(item)) for item in entry.pop("members"))
     if (kind in ARCHIVES) != bool(members) or (kind in ARCHIVES) == ("place" in entry):
         raise SpecError(f"{place}: an archive has members, any other file a place. This is a {kind} file.")
@@ -268,7 +299,12 @@ def _asset(entry: dict[str, Any], catalogue: str, where: str) -> Asset:
     for derived in entry["derived"]:
         if derived["of"] not in known:
             raise SpecError(f"{place}/derived: {derived['of']} is not a place of this asset.")
+        if derived["by"] not in (known_ways := sorted(path.stem for path in DERIVATIONS.glob("[!_]*.py"))):
+            raise SpecError(f"{place}/derived: {derived['by']}: unknown.{suggest(derived['by'], known_ways)}")
     mirrors = tuple({"url": item} if isinstance(item, str) else item for item in entry.pop("mirrors"))
+    for mirror in mirrors:
+        for url in mirror.get("parts", [mirror["url"]] if "url" in mirror else []):
+            refuse_address(url, f"{place}/mirrors")
     for key in ("derived", "along", "accepts", "retired"):
         entry[key] = tuple(entry[key])
     if isinstance(entry["needed_by"], list):
@@ -282,12 +318,6 @@ def _place_of(member: Mapping[str, Any]) -> str:
 
 def _without_place(member: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in member.items() if key not in ("place", "into")}
-
-
-def _format_of(file: str) -> str:
-    if file.endswith((".tar.gz", ".tar.bz2", ".tar.xz")):
-        return "tar"
-    return _FORMATS.get(PurePosixPath(file).suffix, "binary")
 
 
 def _refuse_collisions(assets: list[Asset]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 from lxmert.assets.catalogue import Catalogue
 from lxmert.assets.places import Places, Settings
@@ -16,21 +17,22 @@ _AGAIN = ("gone", "refused", "no_picture", "wrong_hash", "too_large", "bad_addre
 
 def add_crawl_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `assets crawl`."""
-    group = parser.add_argument_group(
-        "crawl", "images from the addresses in a data set's records; NAME is a data set, such as nlvr2"
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="data sets, such as nlvr2, or archives of images"
     )
-    group.add_argument(
+    parser.add_argument(
         "--again",
         nargs="+",
         choices=_AGAIN,
         default=[],
         help="ask once more for images that were so, beside those without an answer",
     )
-    group.add_argument(
+    parser.add_argument(
         "--tolerance", type=_bits, metavar="BITS", help="of 64 of the published hash that may differ (4)"
     )
-    group.add_argument("--connections", type=_positive, metavar="N", help="addresses asked at once (48)")
-    group.add_argument("--per-host", type=_positive, metavar="N", help="of these, of one host (2)")
+    parser.add_argument("--connections", type=_positive, metavar="N", help="addresses asked at once (48)")
+    parser.add_argument("--per-host", type=_positive, metavar="N", help="of these, of one host (2)")
+    parser.add_argument("--out-receipt", type=Path, help="one archive's images; write what there is of them")
 
 
 def crawl_named(args: argparse.Namespace, catalogue: Catalogue, places: Places, settings: Settings) -> None:

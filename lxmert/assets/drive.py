@@ -7,7 +7,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from lxmert.assets.structure import BadContent, refuse_page
+from lxmert.assets.answers import BadContent, refuse_page
 
 _PAGE_BYTES = 1 << 20
 

@@ -10,14 +10,17 @@ from pathlib import Path, PurePosixPath
 
 from lxmert.assets import archives
 from lxmert.assets.accepting import Accepted, accept, install, move, staging_folder
+from lxmert.assets.answers import BadContent
 from lxmert.assets.catalogue import Asset, Catalogue
+from lxmert.assets.deriving import derive, write_derived
 from lxmert.assets.fetch import announce, guard_file, refuse_gate
-from lxmert.assets.inventory import Slot, coco_image_ids, derive, slots
+from lxmert.assets.inventory import Slot, slots
 from lxmert.assets.lock import Lock, Record
+from lxmert.assets.pieces import join_parts
 from lxmert.assets.places import Places, Settings, alone
-from lxmert.assets.structure import BadContent, check_structure
+from lxmert.assets.structure import check_structure, format_of
 from lxmert.errors import DownloadError
-from lxmert.files import atomic_path, atomic_write_json, make_folder, read_json, sha256_file
+from lxmert.files import atomic_path, make_folder, sha256_file
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +78,7 @@ def recognise(paths: Sequence[Path], catalogue: Catalogue, places: Places) -> As
     """
     path = paths[0].resolve()
     for asset in catalogue.assets.values():  # in its place already: no doubt about it
-        if any(slot.path.resolve() == path for slot in slots(asset, places, on_request=True)):
+        if any(slot.path.resolve() == path for slot in slots(asset, places, asset.everything)):
             return asset
     stem = path.name if len(paths) == 1 else path.name.rpartition(".")[0]
     found = [asset for asset in catalogue.assets.values() if stem in _names(asset)]
@@ -103,7 +106,7 @@ def _add(paths: Sequence[Path], asset: Asset, places: Places, link: bool) -> lis
     if len(paths) > 1:
         joined = make_folder(places.downloads) / f".joined-{asset.id}"
         try:
-            archives.join_parts(list(paths), joined)
+            join_parts(list(paths), joined)
             return _add_download(joined, asset.file, asset, places, wanted, record, link=False)
         finally:
             joined.unlink(missing_ok=True)
@@ -113,7 +116,7 @@ def _add(paths: Sequence[Path], asset: Asset, places: Places, link: bool) -> lis
     for entry in asset.derived:
         if path.name == PurePosixPath(entry["place"]).name:
             target = places.path(entry["place"])
-            atomic_write_json(target, coco_image_ids(read_json(path), path))
+            write_derived(entry["by"], path, target)
             return [target]
     if asset.is_archive and not _is_archive(path):
         return _add_member(path, asset, places, wanted, record, link)
@@ -149,7 +152,7 @@ def _add_member(
         known = ", ".join(str(slot.member.name) for slot in files if slot.member) or "a folder of files"
         raise BadContent(f"is no archive and none of its files by name ({known})")
     slot = fitting[0]
-    check_structure(path, "json" if slot.path.suffix == ".json" else "binary")
+    check_structure(path, format_of(slot.path.name))
     entry = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
     _refuse_other(asset, slot, entry, record, places)
     _place_file(path, slot.path, link)
@@ -158,7 +161,7 @@ def _add_member(
 
 
 def _add_folder(path: Path, asset: Asset, places: Places, record: Record, link: bool) -> list[Path]:
-    folders = [slot for slot in slots(asset, places, on_request=True) if slot.is_folder]
+    folders = [slot for slot in slots(asset, places, asset.everything) if slot.is_folder]
     fitting = [slot for slot in folders if slot.path.name == path.name] or folders
     if len(fitting) != 1:
         raise BadContent("is a folder, and this asset does not fill exactly one")

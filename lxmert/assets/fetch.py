@@ -14,20 +14,21 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lxmert.assets import archives
 from lxmert.assets.accepting import Accepted, accept, expectation, install, move, staging_folder
+from lxmert.assets.answers import BadContent
 from lxmert.assets.catalogue import Asset
-from lxmert.assets.inventory import Slot, derive, own_slots, slots, state_of
+from lxmert.assets.deriving import derive
+from lxmert.assets.inventory import Slot, own_slots, slots, state_of, unfilled
 from lxmert.assets.lock import Lock, Record
 from lxmert.assets.meter import Meter, gigabytes
 from lxmert.assets.mirrors import Source, hint, sources
 from lxmert.assets.part import Expected, Part
+from lxmert.assets.pieces import join_parts, refuse_gaps
 from lxmert.assets.places import Places, Settings, alone
-from lxmert.assets.structure import BadContent
 from lxmert.assets.transfer import MirrorFailure, Patience, Transfer
 from lxmert.errors import DataError, DownloadError, Interrupted
 from lxmert.files import make_folder, sha256_file
@@ -41,7 +42,7 @@ def fetch(
     settings: Settings,
     patience: Patience | None = None,
     stopped: Callable[[], bool] = lambda: False,
-    on_request: bool = False,
+    also: Collection[str] = (),
     sleep: Callable[[float], None] | None = None,
     keep_own: bool = False,
 ) -> list[Path]:
@@ -53,7 +54,7 @@ def fetch(
         settings: what the user decided.
         patience: how long mirrors are borne with.
         stopped: polled between bytes; True stops, keeping what came.
-        on_request: also unpack what is left out by default.
+        also: places that are left out by default and wanted all the same.
         sleep: waits between attempts, if not the clock.
         keep_own: take what a person put in a place as it is, and fetch what else is missing.
 
@@ -66,11 +67,11 @@ def fetch(
         Interrupted: `stopped` said so.
     """
     with alone(guard_file(places, asset), asset.id):
-        job = _Fetch(asset, places, settings, patience or Patience(), stopped, on_request, sleep)
+        job = _Fetch(asset, places, settings, patience or Patience(), stopped, also, sleep)
         if keep_own:
             job.leave_own()
         job.run()
-    return [slot.path for slot in slots(asset, places, on_request)]
+    return [slot.path for slot in slots(asset, places, also)]
 
 
 class _Fetch:
@@ -83,13 +84,12 @@ class _Fetch:
         settings: Settings,
         patience: Patience,
         stopped: Callable[[], bool],
-        on_request: bool,
+        also: Collection[str],
         sleep: Callable[[float], None] | None,
     ) -> None:
         self.asset, self.places, self.settings, self.patience = asset, places, settings, patience
         self.stopped, self.sleep = stopped, sleep or self._doze
-        self.slots = slots(asset, places, on_request)
-        self.on_request = on_request
+        self.slots = slots(asset, places, also)
         self.final = places.download(asset)
         self.lock = Lock(places.lock_file)
         self.part = Part(self.final)
@@ -136,6 +136,7 @@ class _Fetch:
         if now != "ready":
             refuse_gate(self.asset, self.settings)
             announce(self.asset)
+            self.slots = unfilled(self.slots, record)
             self._refuse_full_disk()
             self._obtain(record)
         self._tidy()
@@ -178,13 +179,18 @@ class _Fetch:
     def _refuse_full_disk(self) -> None:
         free = shutil.disk_usage(make_folder(self.final.parent)).free
         missing = max(0, self.asset.download_bytes - self.part.size)
-        needed = missing + (self.asset.unpacked_bytes if self.asset.is_archive else 0)
+        needed = missing + self._unpacked_bytes()
         if needed > free:
             raise DataError(
                 f"{self.places.shown(self.final.parent)}: {self.asset.id} needs about"
                 f" {gigabytes(needed)}, the disk has {gigabytes(free)} free. Free some space,"
                 " or make data/ a link to a larger disk."
             )
+
+    def _unpacked_bytes(self) -> int:
+        """What the wanted members of an archive take beside it."""
+        members = [slot.member for slot in self.slots if slot.member]
+        return self.asset.unpacked_bytes_of(members) if self.asset.is_archive else 0
 
     # Mirrors
 
@@ -249,7 +255,7 @@ class _Fetch:
             return
         folder = _pieces_folder(self.final)
         names = [urlsplit(url).path.rpartition("/")[2] for url in source.urls]
-        archives.refuse_gaps(sorted(names))
+        refuse_gaps(sorted(names))
         for url, name in zip(source.urls, names, strict=True):
             piece = folder / name
             if not piece.exists():
@@ -260,7 +266,7 @@ class _Fetch:
                 os.replace(part.path, piece)
                 part.drop_note()
         self.part.begin(source.label, None, sum((folder / name).stat().st_size for name in names))
-        archives.join_parts([folder / name for name in names], self.part.path)
+        join_parts([folder / name for name in names], self.part.path)
 
     def _wait(self, source: Source, attempt: int, at_least: float) -> None:
         """Backs off, twice as long each time; the jitter is a function of asset, mirror and attempt."""

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lxmert.assets.catalogue import Asset, Member
 from lxmert.assets.lock import Record, listing_record, names_digest
 from lxmert.assets.places import Places
-from lxmert.errors import DataError
-from lxmert.files import atomic_write_json, read_json, sha256_file
+from lxmert.files import sha256_file
 
 
 @dataclass(frozen=True)
@@ -63,62 +60,38 @@ class Slot:
                     yield Path(folder) / name
 
 
-def slots(asset: Asset, places: Places, on_request: bool = False) -> list[Slot]:
-    """Places an asset fills, without what is only made on request."""
+def slots(asset: Asset, places: Places, also: Collection[str] = ()) -> list[Slot]:
+    """Places an asset fills; of what is left out by default only what is asked for."""
     own = [Slot(asset.place, places.path(asset.place))] if asset.place else []
-    members = asset.wanted_members(on_request)
+    members = asset.wanted_members(also)
     return [*own, *(Slot(member.place, places.path(member.place), member) for member in members)]
 
 
-def state(asset: Asset, places: Places, record: Record | None, on_request: bool = False) -> str:
+def state(asset: Asset, places: Places, record: Record | None, also: Collection[str] = ()) -> str:
     """`ready`, `missing`, `partial` (some of it is gone or has another size) or `unrecorded`."""
-    return state_of(slots(asset, places, on_request), record)
+    return state_of(slots(asset, places, also), record)
 
 
 def state_of(found: Sequence[Slot], record: Record | None) -> str:
     """The same of some places of an asset."""
     recorded = (record or {}).get("places", {})
-    fits = [slot.place in recorded and slot.has_size_of(recorded[slot.place]) for slot in found]
-    if all(fits):
+    if not unfilled(found, record):
         return "ready"
     if not any(slot.is_there() for slot in found):
         return "missing"
     return "partial" if any(slot.place in recorded for slot in found) else "unrecorded"
 
 
+def unfilled(found: Iterable[Slot], record: Record | None) -> list[Slot]:
+    """Places that do not hold what was recorded of them; quick, bytes are not read."""
+    recorded = (record or {}).get("places", {})
+    return [slot for slot in found if not (slot.place in recorded and slot.has_size_of(recorded[slot.place]))]
+
+
 def own_slots(found: Iterable[Slot], record: Record | None) -> list[Slot]:
     """Places that a person filled: something is there, and nobody recorded it."""
     recorded = (record or {}).get("places", {})
     return [slot for slot in found if slot.place not in recorded and slot.is_there()]
-
-
-def derive(asset: Asset, places: Places) -> None:
-    """Makes the small files that follow from placed ones, where they are missing."""
-    for entry in asset.derived:
-        target, source = places.path(entry["place"]), places.path(entry["of"])
-        if not target.exists() and source.exists():
-            atomic_write_json(target, coco_image_ids(read_json(source), source))
-
-
-def coco_image_ids(records: Any, source: Path) -> list[int]:
-    """Image numbers of LXMERT's records (`img_id`: COCO_val2014_000000000042) or of a plain list.
-
-    Raises:
-        DataError: it is neither.
-    """
-    if not isinstance(records, list) or not records:
-        raise DataError(f"{source}: must hold a JSON list of records or image numbers. Fetch the file again.")
-    numbers = set()
-    for position, record in enumerate(records):
-        name = record.get("img_id") if isinstance(record, dict) else record
-        digits = str(name).rpartition("_")[2]
-        if not digits.isascii() or not digits.isdigit():
-            raise DataError(
-                f"{source}: record {position} names no COCO image: {json.dumps(record)[:80]}."
-                " Fetch the file again."
-            )
-        numbers.add(int(digits))
-    return sorted(numbers)
 
 
 @dataclass(frozen=True)
@@ -134,7 +107,7 @@ class Finding:
 def verify(asset: Asset, places: Places, record: Record | None) -> Iterator[Finding]:
     """Reads what is on disk of an asset, byte by byte, against catalogue and record."""
     recorded = (record or {}).get("places", {})
-    for slot in slots(asset, places, on_request=True):
+    for slot in slots(asset, places, asset.everything):
         known = recorded.get(slot.place)
         if asset.sha256 and slot.place == asset.place:
             known = {"bytes": asset.bytes, "sha256": asset.sha256}

@@ -21,8 +21,10 @@ from typing import Any
 from lxmert.assets.places import alone
 from lxmert.errors import DataError, DownloadError
 from lxmert.files import atomic_write_json, read_json
+from lxmert.specs.checks import mistakes, schema
 
 VERSION = 1
+_REMEDY = "Restore it, or move it away; what is fetched is recorded anew."
 Record = dict[str, Any]
 
 
@@ -37,16 +39,20 @@ class Lock:
         """Records by asset.
 
         Raises:
-            DataError: the file is no lock file of this version.
+            DataError: the file is no lock file of this version, or is damaged.
         """
         if not self.path.exists():
             return {}
-        document = read_json(self.path)
+        try:
+            document = read_json(self.path)
+        except RecursionError as error:
+            raise DataError(f"{self.path}: nested too deeply. {_REMEDY}") from error
         if not isinstance(document, dict) or document.get("version") != VERSION:
-            raise DataError(
-                f"{self.path}: not a lock file of version {VERSION}. Restore it, or move it away."
-            )
-        return dict(document.get("assets", {}))
+            raise DataError(f"{self.path}: not a lock file of version {VERSION}. {_REMEDY}")
+        found = mistakes(document, schema("asset_lock"), str(self.path))
+        if found:
+            raise DataError(f"{found[0]} {_REMEDY}")
+        return dict(document["assets"])
 
     def record(self, asset: str) -> Record | None:
         """What is recorded of an asset."""

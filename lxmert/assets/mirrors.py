@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from lxmert.assets.addresses import refuse_address
 from lxmert.assets.catalogue import Asset
 from lxmert.assets.places import Settings
 
@@ -58,7 +59,8 @@ def _of_mirror(mirror: Any) -> Iterator[Source]:
         yield Source((DRIVE.format(mirror["drive"]),))
     elif "hub" in mirror:
         # The variable with which the hub's own tools are sent to a copy of it.
-        host = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
+        host = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+        refuse_address(host, "HF_ENDPOINT")
         revision = mirror.get("revision", "main")
         yield Source((f"{host}/{mirror['hub']}/resolve/{revision}/{mirror['path']}",))
     elif "parts" in mirror:

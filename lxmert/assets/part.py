@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lxmert.assets.answers import BadContent
+from lxmert.assets.stated import KINDS
 from lxmert.files import atomic_write_json, make_folder
 
 
@@ -20,7 +23,8 @@ class Expected:
         name: as messages show it.
         bytes: exact size, if known.
         sha256: of the whole file, if known.
-        limit_bytes: a larger file cannot be the right one.
+        least_bytes: a smaller file cannot be the right one, whatever it says.
+        limit_bytes: neither can a larger one.
         shows_truncation: a missing end is noticed later without knowing the size.
         shows_foreign_bytes: so are bytes of another version of the file.
     """
@@ -28,9 +32,23 @@ class Expected:
     name: str
     bytes: int | None = None
     sha256: str | None = None
+    least_bytes: int | None = None
     limit_bytes: int | None = None
     shows_truncation: bool = False
     shows_foreign_bytes: bool = False
+
+    def refuse_size(self, size: int | None) -> None:
+        """Raises BadContent if a file of that size cannot be this one; None is a size nobody told."""
+        if size is None:
+            return
+        if self.bytes is not None and size != self.bytes:
+            raise BadContent(f"has {size} bytes instead of {self.bytes}")
+        if size == 0:
+            raise BadContent("is empty")
+        if self.least_bytes is not None and size < self.least_bytes:
+            raise BadContent(f"has {size} bytes, fewer than the {self.least_bytes} this file must have")
+        if self.limit_bytes is not None and size > self.limit_bytes:
+            raise BadContent(f"has {size} bytes, more than the {self.limit_bytes} this file can have")
 
 
 class Part:
@@ -54,13 +72,26 @@ class Part:
         self._note_path.unlink(missing_ok=True)
         self.note = {}
 
-    def begin(self, url: str, validator: str | None, total: int | None) -> None:
-        """Starts from nothing with the bytes of an address."""
+    @property
+    def stated(self) -> dict[str, str]:
+        """Checksums that the server stated of the whole file."""
+        return dict(self.note.get("stated", {}))
+
+    def begin(
+        self, url: str, validator: str | None, total: int | None, stated: Mapping[str, str] | None = None
+    ) -> None:
+        """Starts from nothing with the bytes of an address, and what its server says of them."""
         make_folder(self.path.parent)
         with open(self.path, "wb"):
             pass
-        self.note = {"url": url, "validator": validator, "total": total}
+        self.note = {"url": url, "validator": validator, "total": total, "stated": dict(stated or {})}
         self.synced(0)
+
+    def go_on(self, stated: Mapping[str, str]) -> None:
+        """Notes what the server that goes on with the file states of it, if it states anything."""
+        if stated and dict(stated) != self.stated:
+            self.note = {**self.note, "stated": dict(stated)}
+            atomic_write_json(self._note_path, self.note)
 
     def synced(self, size: int) -> None:
         """Notes that so many bytes have reached the disk."""
@@ -85,16 +116,31 @@ class Part:
     def _read_note(self) -> dict[str, Any]:
         try:
             value = json.loads(self._note_path.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}  # without its note a part cannot be trusted, and is begun again
-        return value if isinstance(value, dict) else {}
+        return value if _is_note(value) else {}
 
     def _cut_back(self) -> None:
         """Forgets bytes that a crashed machine may not have written."""
         if not self.note:
             self.path.unlink(missing_ok=True)
-        elif self.note.get("boot") != _boot() and self.size > int(self.note.get("synced", 0)):
-            os.truncate(self.path, int(self.note.get("synced", 0)))
+        elif self.note["boot"] != _boot() and self.size > self.note["synced"]:
+            os.truncate(self.path, self.note["synced"])
+
+
+def _is_note(value: Any) -> bool:
+    """Whether a note holds what `Part` writes; a damaged one is as good as none."""
+    if not isinstance(value, dict):
+        return False
+    texts = [value.get("url"), value.get("boot"), value.get("validator") or ""]
+    counts = [value.get("synced"), 0 if value.get("total") is None else value["total"]]
+    stated = value.get("stated", {})
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(type(count) is int and count >= 0 for count in counts)
+        and isinstance(stated, dict)
+        and all(kind in KINDS and isinstance(digest, str) for kind, digest in stated.items())
+    )
 
 
 def _boot() -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lxmert.assets.addresses import refuse_address
 from lxmert.assets.catalogue import Asset
 from lxmert.errors import SpecError
 from lxmert.files import explain_os_error, make_folder
@@ -78,16 +79,21 @@ def read_settings(value: Mapping[str, Any], where: str, environment: Mapping[str
     """Settings of a configuration, with LXMERT_MIRROR (one or more, by blanks) and LXMERT_OFFLINE before it.
 
     Raises:
-        SpecError: the configuration does not fit `asset_settings.schema.yaml`.
+        SpecError: the configuration does not fit `asset_settings.schema.yaml`, or a mirror is no address.
     """
     rules = schema("asset_settings")
     found = mistakes(value, rules, where, "assets")
     if found:
         raise SpecError("\n".join(found))
     filled = fill_defaults(dict(value), rules)
+    own = environment.get("LXMERT_MIRROR", "").split()
+    for mirrors, place in ((own, "LXMERT_MIRROR"), (filled["mirrors"], f"{where}: assets/mirrors")):
+        for mirror in mirrors:
+            if "://" in mirror:
+                refuse_address(mirror, place)
     return Settings(
         accept_terms=tuple(filled["accept_terms"]),
-        mirrors=(*environment.get("LXMERT_MIRROR", "").split(), *filled["mirrors"]),
+        mirrors=(*own, *filled["mirrors"]),
         offline=filled["offline"] or environment.get("LXMERT_OFFLINE", "") not in ("", "0"),
         keep_archives=filled["keep_archives"],
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lxmert.assets.catalogue import Asset, Catalogue
-from lxmert.assets.inventory import own_slots, slots, state_of
+from lxmert.assets.inventory import Slot, own_slots, slots, state_of, unfilled
 from lxmert.assets.lock import Lock
 from lxmert.assets.meter import gigabytes
 from lxmert.assets.mirrors import hint, sources
@@ -53,11 +53,13 @@ class DownloadPlan:
         groups: `skip`, `own`, `fetch`, `by_hand`, `crawl` and `accept` -> assets.
         free_bytes: on the disk they go to.
         keep_archives: whether archives stay once they are unpacked.
+        unpacked_bytes: of each asset, what is still to be put in place.
     """
 
     groups: dict[str, list[Asset]]
     free_bytes: int
     keep_archives: bool
+    unpacked_bytes: dict[str, int]
     fetch_bytes: int = field(init=False)
     by_hand_bytes: int = field(init=False)
     disk_bytes: int = field(init=False)
@@ -71,7 +73,7 @@ class DownloadPlan:
         self.by_hand_bytes = sum(asset.download_bytes for asset in by_hand)
         # An archive lies beside its content while it is unpacked, one at a time.
         beside = sum(archives) if self.keep_archives else max(archives, default=0)
-        self.disk_bytes = sum(asset.unpacked_bytes for asset in coming) + beside
+        self.disk_bytes = sum(self.unpacked_bytes[asset.id] for asset in coming) + beside
 
     @property
     def is_complete(self) -> bool:
@@ -114,21 +116,42 @@ class DownloadPlan:
 
 
 def plan_download(
-    assets: Iterable[Asset], places: Places, settings: Settings, crawled: Iterable[Asset] = ()
+    assets: Iterable[Asset],
+    places: Places,
+    settings: Settings,
+    crawled: Iterable[Asset] = (),
+    everything: bool = False,
 ) -> DownloadPlan:
-    """What fetching these assets would be, and crawling those; reads no bytes and asks nobody."""
+    """What fetching these assets would be, and crawling those; reads no bytes and asks nobody.
+
+    Args:
+        assets: what is wanted.
+        places: where it goes.
+        settings: what the user decided.
+        crawled: archives whose images are asked for one by one instead.
+        everything: count what is left out by default too.
+    """
     records = Lock(places.lock_file).read()
     groups: dict[str, list[Asset]] = {name: [] for name in _WORDS}
+    unpacked = {}
     for asset in assets:
-        groups[_group(asset, places, settings, records.get(asset.id))].append(asset)
+        record = records.get(asset.id)
+        found = slots(asset, places, asset.everything if everything else ())
+        groups[_group(asset, found, places, settings, record)].append(asset)
+        own = own_slots(found, record)
+        missing = [slot.member for slot in unfilled(found, record) if slot.member and slot not in own]
+        unpacked[asset.id] = asset.unpacked_bytes_of(missing)
     for asset in crawled:
         groups[_crawl_group(asset, places, settings)].append(asset)
+        unpacked[asset.id] = asset.unpacked_bytes
     existing = next(folder for folder in (places.root, *places.root.parents) if folder.exists())
-    return DownloadPlan(groups, shutil.disk_usage(existing).free, settings.keep_archives)
+    free = shutil.disk_usage(existing).free
+    return DownloadPlan(groups, free, settings.keep_archives, unpacked)
 
 
-def _group(asset: Asset, places: Places, settings: Settings, record: dict[str, Any] | None) -> str:
-    found = slots(asset, places)
+def _group(
+    asset: Asset, found: list[Slot], places: Places, settings: Settings, record: dict[str, Any] | None
+) -> str:
     own = own_slots(found, record)
     made = [places.path(entry["place"]) for entry in asset.derived]
     if len(own) == len(found) or (not own and made and all(path.is_file() for path in made) and not record):

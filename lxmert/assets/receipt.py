@@ -10,7 +10,7 @@ holds no dates and no mirrors, so that one written again is the same and makes n
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from lxmert.assets.catalogue import Asset
@@ -28,12 +28,12 @@ def is_brought(asset: Asset, places: Places, needed: Sequence[str]) -> bool:
     return bool(needed) and set(needed) <= set(made) and all(places.path(place).is_file() for place in needed)
 
 
-def write_receipt(asset: Asset, places: Places, out: Path) -> None:
-    """Writes what there is of an asset, recorded or a person's own."""
+def write_receipt(asset: Asset, places: Places, out: Path, also: Collection[str] = ()) -> None:
+    """Writes what there is of an asset, recorded or a person's own, left-out members only where asked for."""
     recorded = (Lock(places.lock_file).record(asset.id) or {}).get("places", {})
     entries: dict[str, Record] = {
         slot.place: recorded.get(slot.place) or slot.measure()
-        for slot in slots(asset, places)
+        for slot in slots(asset, places, also)
         if slot.is_there()
     }
     for entry in asset.derived:

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import codecs
 import json
-import re
-import zipfile
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 
-_HEAD_BYTES = 1024
-_PARSED_JSON_BYTES = 16 << 20
-_PAGE = re.compile(
-    rb"(\xef\xbb\xbf)?\s*(<!doctype\s+html|<html|<head|<body|<\?xml|<script|<!--)", re.IGNORECASE
-)
-_TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+from lxmert.assets.answers import HEAD_BYTES, BadContent, refuse_message, refuse_page
+from lxmert.assets.weight_files import check_caffemodel, check_pickle, check_safetensors, check_torch
+from lxmert.errors import DataError
+
+_BY_SUFFIX = {
+    ".zip": "zip",
+    ".tar": "tar",
+    ".tgz": "tar",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".txt": "text",
+    ".yaml": "text",
+    ".tsv": "table",
+    ".pth": "torch",
+    ".pt": "torch",
+    ".bin": "torch",
+    ".pkl": "pickle",
+    ".caffemodel": "caffemodel",
+    ".safetensors": "safetensors",
+}
 _MAGIC = {
     "zip": (b"PK\x03\x04", b"PK\x05\x06"),
     "torch": (b"PK\x03\x04", b"\x80"),
     "pickle": (b"\x80",),
 }
 # Formats that show that their end is missing, and formats that show foreign bytes in their middle.
-SHOWS_TRUNCATION = ("zip", "tar", "json")
+SHOWS_TRUNCATION = ("zip", "tar", "json", "torch", "pickle", "safetensors")
 SHOWS_FOREIGN_BYTES = ("zip",)
+# One record is in memory at a time; the largest of the catalogue has some hundred kilobytes.
+_MAX_RECORD_BYTES = 256 << 20
+_MAX_LINE_BYTES = 16 << 20
+_CHUNK_BYTES = 1 << 20
+_TEXTS = ("json", "jsonl", "text", "table")
 
 
-class BadContent(Exception):
-    """The bytes are not the file; the message says why."""
-
-
-def refuse_page(head: bytes) -> None:
-    """Raises BadContent if the first bytes are those of a web page."""
-    if _PAGE.match(head):
-        found = _TITLE.search(head)
-        title = " ".join(found[1].decode("utf-8", "replace").split())[:80] if found else ""
-        raise BadContent(f"gives a web page instead of data{f' (titled {title!r})' if title else ''}")
+def format_of(name: str) -> str:
+    """The format that a file's name tells; `binary` if it tells none."""
+    if name.endswith((".tar.gz", ".tar.bz2", ".tar.xz")):
+        return "tar"
+    return _BY_SUFFIX.get(PurePosixPath(name).suffix.lower(), "binary")
 
 
 def check_structure(path: Path, kind: str) -> None:
@@ -45,58 +59,62 @@ def check_structure(path: Path, kind: str) -> None:
         kind: its format, as the catalogue names it.
     """
     with open(path, "rb") as handle:
-        head = handle.read(_HEAD_BYTES)
+        head = handle.read(HEAD_BYTES)
     if not head:
         raise BadContent("is empty")
     refuse_page(head)
+    refuse_message(path, is_text=kind in _TEXTS)
     if kind in _MAGIC and not head.startswith(_MAGIC[kind]):
         raise BadContent(f"is no {kind} file: it begins with {head[:4].hex(' ')}")
-    if kind == "torch" and head.startswith(b"PK"):
-        _check_torch_zip(path)
-    elif kind in ("json", "jsonl", "text"):
-        _check_text(path, kind)
+    if kind in _CHECKS:
+        _CHECKS[kind](path)
 
 
-def _check_torch_zip(path: Path) -> None:
+def _check_json(path: Path) -> None:
+    from lxmert.data.raw_json import read_through
+
     try:
-        with zipfile.ZipFile(path) as archive:
-            packed = [
-                entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED
-            ]
-            broken = None if packed else archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError) as error:
-        raise BadContent(f"is a broken weights file ({error})") from error
-    if packed:
-        raise BadContent(f"is no weights file: {packed[0]} is compressed in it, which PyTorch never does")
-    if broken:
-        raise BadContent(f"is a broken weights file (bad checksum of {broken})")
+        read_through(path, _MAX_RECORD_BYTES)
+    except DataError as error:
+        # "FILE:LINE:COLUMN: not valid JSON: WHY. REMEDY", of which the file is known and the remedy another.
+        where, _, why = str(error).removeprefix(f"{path}").lstrip(":").partition(" ")
+        raise BadContent(f"is not valid JSON (line {where.partition(':')[0]}: {_reason(why)})") from error
 
 
-def _check_text(path: Path, kind: str) -> None:
-    size = path.stat().st_size
+def _reason(text: str) -> str:
+    return text.removeprefix("not valid JSON: ").partition(". ")[0]
+
+
+def _check_json_lines(path: Path) -> None:
     try:
-        if kind == "json" and size <= _PARSED_JSON_BYTES:
-            json.loads(path.read_bytes())
-        elif kind == "json":
-            _check_ends(path, size)
-        elif kind == "jsonl":
-            with open(path, "rb") as handle:
-                for line in handle:
-                    if line.strip() and not isinstance(json.loads(line), dict):
-                        raise BadContent("has a line that is no JSON object")
-        else:
-            with open(path, encoding="utf-8") as text:
-                if any("\0" in line for line in text):
-                    raise BadContent("is no text: it holds zero bytes")
+        with open(path, "rb") as handle:
+            while line := handle.readline(_MAX_LINE_BYTES):
+                if len(line) == _MAX_LINE_BYTES:
+                    raise BadContent(f"has a line of more than {_MAX_LINE_BYTES} bytes")
+                if line.strip() and not isinstance(json.loads(line), dict):
+                    raise BadContent("has a line that is no JSON object")
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadContent(f"is not valid {'JSON' if kind != 'text' else 'UTF-8 text'} ({error})") from error
+        raise BadContent(f"is not valid JSON ({error})") from error
 
 
-def _check_ends(path: Path, size: int) -> None:
-    """Both ends of a JSON file too large to parse for this; its reader parses all of it."""
-    with open(path, "rb") as handle:
-        first = handle.read(64).lstrip()[:1]
-        handle.seek(max(0, size - 64))
-        last = handle.read().rstrip()[-1:]
-    if (first, last) not in ((b"[", b"]"), (b"{", b"}")):
-        raise BadContent("is not whole JSON: its brackets do not close")
+def _check_text(path: Path) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with open(path, "rb") as handle:
+            while chunk := handle.read(_CHUNK_BYTES):
+                if "\0" in decoder.decode(chunk):
+                    raise BadContent("is no text: it holds zero bytes")
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise BadContent(f"is not valid UTF-8 text ({error})") from error
+
+
+_CHECKS: dict[str, Callable[[Path], None]] = {
+    "json": _check_json,
+    "jsonl": _check_json_lines,
+    "text": _check_text,
+    "torch": check_torch,
+    "pickle": check_pickle,
+    "caffemodel": check_caffemodel,
+    "safetensors": check_safetensors,
+}

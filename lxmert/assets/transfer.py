@@ -19,9 +19,10 @@ import requests
 import urllib3
 
 from lxmert import __version__
+from lxmert.assets.answers import BadContent, refuse_page
 from lxmert.assets.drive import confirmed, is_drive, is_page
 from lxmert.assets.part import Expected, Part
-from lxmert.assets.structure import BadContent, refuse_page
+from lxmert.assets.stated import refuse_other_than_stated, stated_checksums
 from lxmert.errors import DataError
 from lxmert.files import explain_os_error
 
@@ -92,8 +93,11 @@ class Transfer:
             BadContent: what it gives cannot be the file.
             DataError: the disk is full or cannot be written.
         """
-        if part.is_whole(expected):
-            return
+        if not part.is_whole(expected):
+            self._bring(url, part, expected)
+        refuse_other_than_stated(part.path, part.stated)
+
+    def _bring(self, url: str, part: Part, expected: Expected) -> None:
         if urlsplit(url).scheme == "file":
             self._copy(url, part, expected)
             return
@@ -119,7 +123,7 @@ class Transfer:
         except OSError as error:
             raise MirrorFailure(f"cannot be read ({error.strerror})", again=False) from error
         with reader:
-            _refuse_size(size, expected)
+            expected.refuse_size(size)
             part.begin(url, None, size)
             _refuse_full_disk(part, size)
             with _appending(part.path) as writer:
@@ -167,9 +171,10 @@ class Transfer:
             wait = _retry_after(response)
             raise MirrorFailure(f"HTTP {status} {response.reason}".strip(), status in _AGAIN_STATUSES, wait)
         validator, length = _validator(response), _number(response.headers.get("Content-Length"))
+        stated = stated_checksums(answer.headers for answer in (*response.history, response))
         if status == 200:
             _refuse_page_size(response, length, expected)
-            part.begin(url, validator, length)
+            part.begin(url, validator, length, stated)
             return length
         begins, total = _content_range(response)
         same_version = part.note.get("url") != url or validator in (None, part.note.get("validator"))
@@ -177,7 +182,8 @@ class Transfer:
         if begins != offset or not offset or not same_size or not same_version:
             part.clear()
             raise MirrorFailure("went on with another version or range of the file", again=True)
-        _refuse_size(total, expected)
+        expected.refuse_size(total)
+        part.go_on(stated)
         return total
 
     def _out_of_range(self, response: requests.Response, part: Part) -> None:
@@ -190,7 +196,7 @@ class Transfer:
         self, response: requests.Response, part: Part, expected: Expected, total: int | None
     ) -> None:
         limit = expected.bytes or total or expected.limit_bytes
-        known = bool(expected.bytes or total or expected.sha256 or expected.shows_truncation)
+        known = bool(expected.bytes or total or expected.sha256 or part.stated or expected.shows_truncation)
         if not known:
             raise MirrorFailure("does not say how long the file is, so a missing end would not show", False)
         pace = _Pace(self._patience)
@@ -283,21 +289,10 @@ def _appending(path: Path) -> Iterator[BinaryIO]:
         raise explain_os_error(error, path) from error
 
 
-def _refuse_size(size: int | None, expected: Expected) -> None:
-    if size is None:
-        return
-    if expected.bytes is not None and size != expected.bytes:
-        raise BadContent(f"has {size} bytes instead of {expected.bytes}")
-    if size == 0:
-        raise BadContent("is empty")
-    if expected.limit_bytes is not None and size > expected.limit_bytes:
-        raise BadContent(f"has {size} bytes, more than the {expected.limit_bytes} this file can have")
-
-
 def _refuse_page_size(response: requests.Response, size: int | None, expected: Expected) -> None:
-    """Like `_refuse_size`, but says so if it is a web page that has the wrong size."""
+    """Like `expected.refuse_size`, but says so if it is a web page that has the wrong size."""
     try:
-        _refuse_size(size, expected)
+        expected.refuse_size(size)
     except BadContent:
         if is_page(response):
             refuse_page(response.raw.read(8 * _HEAD_BYTES, decode_content=True) or b"")

@@ -107,6 +107,34 @@ def any_records(path: Path) -> Iterator[Any]:
             yield flat
 
 
+def read_through(path: Path, max_record_bytes: int) -> int:
+    """How many values a file holds at its first two levels; nothing of it is kept.
+
+    Args:
+        path: a file with one JSON value.
+        max_record_bytes: a longer record is refused, so that memory is bounded whatever the file holds.
+
+    Raises:
+        DataError: the file is missing, or is not JSON from the first byte to the last (with the line).
+    """
+    with _open(path) as handle:
+        scanner = _Scanner(path, handle, max_record_bytes)
+        count = 0
+        if scanner.peek() == "[":
+            count = sum(1 for _ in scanner.items())
+        elif scanner.peek() == "{":
+            for _ in scanner.keys():
+                if scanner.peek() == "[":
+                    count += sum(1 for _ in scanner.items())
+                else:
+                    scanner.value()
+                    count += 1
+        else:
+            scanner.value()
+        scanner.end()
+    return count
+
+
 def _open(path: Path) -> BinaryIO:
     try:
         return open(path, "rb")
@@ -117,9 +145,10 @@ def _open(path: Path) -> BinaryIO:
 class _Scanner:
     """A window over the text of a JSON file, and the position in it."""
 
-    def __init__(self, path: Path, handle: BinaryIO) -> None:
+    def __init__(self, path: Path, handle: BinaryIO, max_record_bytes: int | None = None) -> None:
         self.path = path
         self._handle = handle
+        self._max_record = max_record_bytes
         self._decode = codecs.getincrementaldecoder("utf-8-sig")()
         self._text = ""
         self._at = 0
@@ -213,6 +242,8 @@ class _Scanner:
         if self._ended:
             return False
         rest = self._text[self._at :]
+        if self._max_record is not None and len(rest) > self._max_record:
+            self._fail(f"a record of more than {self._max_record} bytes")
         try:
             # At least as much again, so that a record longer than a chunk is not parsed a thousand times.
             data = self._handle.read(max(_CHUNK_BYTES, len(rest)))

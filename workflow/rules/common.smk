@@ -148,11 +148,9 @@ def places_option(wildcards: Wildcards) -> str:
     """Options that say which files are read of an asset: some are made of others, some left out by default."""
     asset = load_catalogue()[wildcards.asset]
     read = {f"raw/{name}" for name in PLAN.all_raw_files()}
-    left_out = [member.place for member in asset.members if member.on_request]
-    if any(f"{name}/".startswith(f"{place}/") for name in read for place in left_out):
-        return "--everything"
-    places = [place for place in asset.places() if place in read]
-    return f"--places {' '.join(places)}" if asset.derived else ""
+    places = [place for place in asset.places() if any(f"{name}/".startswith(f"{place}/") for name in read)]
+    left_out = any(member.on_request and member.place in places for member in asset.members)
+    return f"--places {' '.join(places)}" if asset.derived or left_out else ""
 
 
 def listed_images(wildcards: Wildcards) -> list[str]:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lxmert.detector.weights.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Malformed, Walker
 from lxmert.errors import WeightsError
 from lxmert.files import explain_os_error
+from lxmert.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Malformed, Walker
 
 # Field numbers of caffe.proto.
 _NET_LAYERS_V1, _NET_LAYER = 2, 100

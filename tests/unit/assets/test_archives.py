@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from asset_tools import zip_of
 
-from lxmert.assets.archives import join_parts, unpack
+from lxmert.assets.answers import BadContent
+from lxmert.assets.archives import unpack
 from lxmert.assets.catalogue import Member
-from lxmert.assets.structure import BadContent
+from lxmert.assets.pieces import join_parts
 
 WANTED = [Member("raw/a.json", name="a.json"), Member("raw/pictures", pattern="*.jpg", files=2)]
 HONEST = {"top/deep/a.json": b"[1]", "top/1.jpg": b"one", "top/more/2.jpg": b"two", "top/b.json": b"[2]"}

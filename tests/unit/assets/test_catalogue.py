@@ -268,6 +268,13 @@ def test_documents_that_cannot_be(tmp_path: Path) -> None:
         ({"place": None}, ["assets/a", "any other file a place"]),
         ({"colour": 1}, ["assets/a/colour", "unknown setting"]),
         ({"derived": [{"place": "raw/b", "by": "coco_image_ids", "of": "raw/c"}]}, ["raw/c is not a place"]),
+        (
+            {"derived": [{"place": "raw/b", "by": "coco_ids", "of": "raw/g/a.json"}]},
+            ["assets/a/derived: coco_ids: unknown", '"coco_image_ids"'],
+        ),
+        ({"mirrors": ["http://[h/x"]}, ["assets/a/mirrors", "http://[h/x", "no web address"]),
+        ({"mirrors": ["https:///x"]}, ["assets/a/mirrors", "names no host"]),
+        ({"about_bytes": {"x": 5}}, ["assets/a/about_bytes", "one for every value of `each`"]),
     ]:
         with pytest.raises(SpecError) as caught:
             load_catalogue(_document(tmp_path, **changes))

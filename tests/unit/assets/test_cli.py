@@ -38,7 +38,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: MirrorServer) 
             "mirrors": [server.url("/a.zip")],
             "members": [{"name": "a.json", "place": "raw/g/a.json"}],
             "needed_by": ["vqa"],
-            "about_bytes": 2_000_000,
+            "about_bytes": 500,
         },
         "second": {
             "what": "two",
@@ -72,7 +72,7 @@ def call(*arguments: str) -> int:
 def test_list_and_plan(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("list") == 0
     text = capsys.readouterr().out
-    assert "first" in text and "~2 MB" in text and "by hand" in text and "3 assets" in text
+    assert "first" in text and "~500 bytes" in text and "by hand" in text and "3 assets" in text
     assert call("fetch", "first") == 0
     assert capsys.readouterr().out == "data/full/raw/g/a.json\n"
     assert call("list", "--json") == 0
@@ -80,7 +80,7 @@ def test_list_and_plan(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     states = {row["id"]: row["state"] for row in listed["assets"]}
     assert states == {"first": "ready", "second": "missing", "third": "missing"}
     totals = {(row["target"], row["branch"].split(",")[0]): row for row in listed["totals"]}
-    assert totals["vqa", "features: download"]["bytes"] == 2_000_000
+    assert totals["vqa", "features: download"]["bytes"] == 500
     assert totals["vqa", "features: download"]["missing_bytes"] == 0
     assert call("plan", "vqa", "nlvr2", "--features", "extract", "--json") == 0
     plan = json.loads(capsys.readouterr().out)

@@ -15,7 +15,7 @@ from lxmert.assets.lock import Lock
 from lxmert.assets.places import Places, Settings
 from lxmert.errors import DownloadError
 
-BODY = b"weights" * 50
+BODY = b"\0weights" * 50
 ARCHIVE = zip_of({"x/a.tsv": b"a\t1\n", "x/b.tsv": b"b\t2\n"})
 FEATURES = archive(
     [], [Member("raw/features/a.tsv", name="a.tsv")], id="features", file="g/a.zip", accepts=("g/all.zip",)

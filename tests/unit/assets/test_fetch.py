@@ -171,13 +171,14 @@ def test_bytes_from_before_a_crash_of_the_machine_are_cut_back(places: Places) -
 
 
 def test_a_stop_keeps_what_came(server: MirrorServer, places: Places) -> None:
-    server.script("/stop", BODY, "slow", "ok")
+    body = BODY * 20
+    server.script("/stop", body, "slow", "ok")
     polls = iter([False, False])
-    asset = plain([server.url("/stop")], BODY)
+    asset = plain([server.url("/stop")], body)
     with pytest.raises(Interrupted, match="thing: what came is kept"):
         fetch(asset, places, Settings(), SHORT, stopped=lambda: next(polls, True))
     assert Part(places.download(asset)).size > 0 and not places.download(asset).exists()
-    assert get(asset, places).read_bytes() == BODY
+    assert get(asset, places).read_bytes() == body
 
 
 # Backing off
@@ -242,7 +243,7 @@ def test_structure_is_checked_where_no_checksum_is_known(server: MirrorServer, p
         ("json", b'{"a": 1', "is not valid JSON"),
         ("jsonl", b'{"a": 1}\n[1]\n', "a line that is no JSON object"),
         ("text", b"ab\xff\xfe", "is not valid UTF-8 text"),
-        ("torch", b"GIF89a", "is no torch file: it begins with 47 49 46 38"),
+        ("torch", b"GIF89a\0\1", "is no torch file: it begins with 47 49 46 38"),
         ("torch", zip_of({"data.pkl": b"x" * 99}), "is compressed in it"),
         ("pickle", b"PK\x03\x04", "is no pickle file"),
         ("json", b"<html><title>A casino</title></html>", "(titled 'A casino')"),
@@ -384,9 +385,9 @@ def test_members_on_request(server: MirrorServer, places: Places) -> None:
     asset = archive([server.url("/more")], [*MEMBERS, more])
     get(asset, places)
     assert not places.path("raw/group/more").exists()
-    fetch(asset, places, Settings(), SHORT, on_request=True)
+    fetch(asset, places, Settings(), SHORT, also=asset.everything)
     assert (places.path("raw/group/more") / "other.txt").stat().st_size == 100 and len(script.asked) == 2
-    fetch(asset, places, Settings(), SHORT, on_request=True)
+    fetch(asset, places, Settings(), SHORT, also=asset.everything)
     assert len(script.asked) == 2
 
 

@@ -20,7 +20,7 @@ from lxmert.assets.receipt import is_brought, write_receipt
 from lxmert.cli import main
 from lxmert.errors import DownloadError
 
-BODY = b"published " * 30
+BODY = b"\0published " * 30
 MEMBERS = [Member("raw/group/a.json", name="a.json"), Member("raw/group/b.json", name="b.json")]
 ARCHIVE = zip_of({"a.json": b"[1]", "b.json": b"[2]"})
 
