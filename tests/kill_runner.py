@@ -14,6 +14,8 @@ from pathlib import Path
 
 from asset_tools import SHORT
 
+import lxmert.data.raw_json
+import lxmert.protobuf  # noqa: F401 (both would be imported in the child, whose file operations count)
 from lxmert.assets.catalogue import Asset, load_catalogue
 from lxmert.assets.fetch import fetch
 from lxmert.assets.places import Places, Settings

@@ -10,7 +10,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
+COMPLAINT = b'{"message": "API rate limit exceeded", "documentation_url": "https://docs.example"}'
+LINE = b"Rate limit exceeded\n"
 PAGE = b"<!DOCTYPE html><html><head><title>Quota exceeded</title></head><body>Come back later</body></html>"
 
 
@@ -18,15 +21,22 @@ PAGE = b"<!DOCTYPE html><html><head><title>Quota exceeded</title></head><body>Co
 class Script:
     """How one path answers: `manners` in turn, the last one for ever.
 
-    Manners: ok, status:N, html, wrong, longer, shorter, loop, stall, stall_head, drip, cut:N, reset:N,
-    drip_head, chunked, chunked_cut:N, no_range, wrong_range, page_form, hang_up, slow, away (to the address
-    that the body holds), busy:N (N/100 s before an answer); N counts bytes elsewhere.
+        Manners: ok, status:N, html, wrong, longer, shorter, loop, stall, stall_head, drip, cut:N, reset:N,
+    <<<<<<< HEAD
+        drip_head, chunked, chunked_cut:N, no_range, wrong_range, page_form, hang_up, slow, away (to the address
+        that the body holds), busy:N (N/100 s before an answer); N counts bytes elsewhere.
+    =======
+        complaint, line, drip_head, chunked, chunked_cut:N, no_range, wrong_range, page_form, hang_up, slow.
+        N counts bytes. complaint and line are messages in JSON and in text, with status 200. `more` are
+        headers of every answer.
+    >>>>>>> 9d92ffd (Test what is refused on first use, on-request members, damaged notes, lock files and addresses)
     """
 
     body: bytes
     manners: list[str]
     etag: str | None = '"1"'
     content_type: str = "application/octet-stream"
+    more: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     guard: threading.Lock = field(default_factory=threading.Lock)
@@ -65,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", self._script.etag)
         if length is not None:
             self.send_header("Content-Length", str(length))
-        for name, value in headers.items():
+        for name, value in {**self._script.more, **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Connection", "close")
         self.end_headers()
@@ -96,6 +106,14 @@ class Handler(BaseHTTPRequestHandler):
         self._script.content_type = "text/html; charset=utf-8"
         self._begin(200, len(PAGE))
         self.wfile.write(PAGE)
+
+    def _complaint(self, body: bytes, query: str) -> None:
+        self._begin(200, len(COMPLAINT))
+        self.wfile.write(COMPLAINT)
+
+    def _line(self, body: bytes, query: str) -> None:
+        self._begin(200, len(LINE))
+        self.wfile.write(LINE)
 
     def _wrong(self, body: bytes, query: str) -> None:
         middle = len(body) // 2
@@ -234,9 +252,9 @@ class MirrorServer(ThreadingHTTPServer):
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}{path}"
 
-    def script(self, path: str, body: bytes, *manners: str, **settings: str | None) -> Script:
+    def script(self, path: str, body: bytes, *manners: str, **settings: Any) -> Script:
         """Lets a path answer so; returns what will know how often it was asked."""
-        self.scripts[path] = Script(body, list(manners) or ["ok"], **settings)  # type: ignore[arg-type]
+        self.scripts[path] = Script(body, list(manners) or ["ok"], **settings)
         return self.scripts[path]
 
 

@@ -157,10 +157,15 @@ class Transfer:
 
     def _open(self, session: requests.Session, url: str, headers: dict[str, str]) -> requests.Response:
         limits = (self._patience.connect_seconds, self._patience.read_seconds)
-        return within(
-            self._patience.header_seconds,
-            lambda: session.get(url, headers=headers, stream=True, timeout=limits),
-        )
+        try:
+            return within(
+                self._patience.header_seconds,
+                lambda: session.get(url, headers=headers, stream=True, timeout=limits),
+            )
+        except requests.RequestException:
+            raise
+        except ValueError as error:  # of a redirect to what the standard library cannot take apart
+            raise MirrorFailure(f"leads to an address that cannot be asked ({error})", again=False) from error
 
     def _place(
         self, response: requests.Response, url: str, offset: int, part: Part, expected: Expected

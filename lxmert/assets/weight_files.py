@@ -16,6 +16,7 @@ from pathlib import Path
 from lxmert.assets.answers import BadContent
 from lxmert.assets.opcodes import NoPickle, walk
 
+_ZIP_END_BYTES = 22
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGE_BYTES = {
     **dict.fromkeys(("ByteStorage", "CharStorage", "BoolStorage"), 1),
@@ -43,6 +44,12 @@ def check_torch(path: Path) -> None:
 
 
 def _check_torch_zip(path: Path) -> None:
+    with open(path, "rb") as handle:
+        handle.seek(max(0, path.stat().st_size - _ZIP_END_BYTES))
+        end = handle.read()
+    # A zip's reader looks for its end wherever it is; PyTorch writes nothing after it.
+    if len(end) < _ZIP_END_BYTES or not end.startswith(b"PK\x05\x06"):
+        raise BadContent("is a broken weights file (cut, or with bytes after its end)")
     try:
         with zipfile.ZipFile(path) as archive:
             packed = [

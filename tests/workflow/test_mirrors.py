@@ -6,11 +6,15 @@ whenever any mirror is honest.
 
 from __future__ import annotations
 
+import base64
 import collections
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import json
 import os
+import pickle
 import random
 import shutil
 import subprocess
@@ -24,7 +28,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from asset_tools import SHORT, archive, plain, zip_of  # noqa: E402
+from asset_tools import SHORT, archive, caffemodel_of, plain, safetensors_of, torch_of, zip_of  # noqa: E402
 from mirror_server import MirrorServer, running  # noqa: E402
 
 from lxmert.assets.catalogue import Asset, Member  # noqa: E402
@@ -35,7 +39,7 @@ from lxmert.errors import DownloadError  # noqa: E402
 
 # Longer than one test alone needs: four dozen episodes share the processor with whatever else runs.
 PATIENCE = dataclasses.replace(SHORT, header_seconds=2.0, read_seconds=1.4, slow_seconds=0.8, attempts=4)
-EPISODES = 520
+EPISODES = 640
 KILLED_EPISODES, KILLS = 20, 3
 # Manners by how often they are drawn; {n} is a random byte.
 BAD = {
@@ -43,6 +47,8 @@ BAD = {
     "status:404": 2,
     "status:503": 3,
     "html": 3,
+    "complaint": 3,
+    "line": 3,
     "wrong": 3,
     "longer": 2,
     "shorter": 2,
@@ -59,6 +65,9 @@ BAD = {
 # What an honest mirror may do first; it has two attempts more than these.
 HICCUPS = ["status:503", "cut:{n}", "reset:{n}", "hang_up", "chunked_cut:{n}", "wrong_range", "status:429"]
 HONEST = ["ok", "ok", "ok", "no_range", "chunked"]
+KINDS = ["published", "recorded", "archive", "published archive", "first use"]
+# What a plain file is whose size and checksum nobody published.
+FIRST_USE = ["binary", "caffemodel", "json", "pickle", "safetensors", "torch", "old torch"]
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +90,8 @@ class Episode:
     def __init__(self, number: int, server: MirrorServer, root: Path, calm: bool = False) -> None:
         self.random = random.Random(f"mirrors {number}")
         self.places = Places(root / str(number))
-        self.kind = self.random.choice(["published", "recorded", "archive", "published archive"])
+        self.kind = self.random.choice(KINDS)
+        self.format = self.random.choice(FIRST_USE) if self.kind == "first use" else "binary"
         files = {f"deep/{name}.json": self._json() for name in ("a", "b")}
         files |= {f"pictures/{index}.jpg": self.random.randbytes(500) for index in range(5)}
         self.members = [
@@ -90,7 +100,7 @@ class Episode:
             Member("raw/group/pictures", pattern="*.jpg", files=5),
         ]
         in_archive = "archive" in self.kind
-        self.body = zip_of(files) if in_archive else self.random.randbytes(self.random.randint(1, 40_000))
+        self.body = zip_of(files) if in_archive else self._plain_body()
         self.expected = (
             {f"raw/group/{name.removeprefix('deep/')}": body for name, body in files.items()}
             if in_archive
@@ -105,10 +115,17 @@ class Episode:
         urls = []
         for position, manners in enumerate(self.mirrors):
             path = f"/{root.name}/{number}/{position}"
-            server.script(path, self.body, *manners, etag=self.random.choice(['"1"', 'W/"1"', None]))
+            etag = self.random.choice(['"1"', 'W/"1"', None])
+            server.script(path, self.body, *manners, etag=etag, more=self._stated(manners))
             urls.append(server.url(path))
         known = self.body if self.kind.startswith("published") else None
-        self.asset = archive(urls, self.members, known) if in_archive else plain(urls, known)
+        if in_archive:
+            self.asset = archive(urls, self.members, known)
+        elif self.kind == "first use":
+            kind = self.format.split()[-1]
+            self.asset = plain(urls, format=kind, about_bytes=self.random.randint(1, 4) * len(self.body))
+        else:
+            self.asset = plain(urls, known)
         if self.kind == "recorded":
             self._record()
 
@@ -116,6 +133,34 @@ class Episode:
         return json.dumps(
             [self.random.randint(0, 10**9) for _ in range(self.random.randint(1, 3000))]
         ).encode()
+
+    def _plain_body(self) -> bytes:
+        """Random numbers in the form that the format asks for."""
+        numbers = self.random.randbytes(4 * self.random.randint(200, 8000))
+        match self.format:
+            case "caffemodel":
+                return caffemodel_of(numbers, numbers[:400])
+            case "json":
+                return self._json()
+            case "pickle":
+                return pickle.dumps({"model": {"w": numbers}}, self.random.choice([2, 4]))
+            case "safetensors":
+                return safetensors_of({"a": numbers, "b": numbers[:100]})
+            case "torch" | "old torch":
+                return _torch_body(self.format, self.random.randrange(4))
+        return numbers if self.kind == "first use" else numbers[: self.random.randint(1, 40_000)]
+
+    def _stated(self, manners: list[str]) -> dict[str, str]:
+        """The checksum a mirror states of the honest bytes: always where nothing else shows what it does."""
+        if self.kind != "first use":
+            return {}
+        hidden = {"wrong", "chunked", "chunked_cut"}
+        hidden |= {"shorter", "longer"} if self.format == "binary" else set()
+        if not hidden & {manner.partition(":")[0] for manner in manners} and self.random.random() < 0.7:
+            return {}
+        if self.random.random() < 0.5:
+            return {"X-Linked-Etag": f'"{hashlib.sha256(self.body).hexdigest()}"'}
+        return {"x-goog-hash": f"md5={base64.b64encode(hashlib.md5(self.body).digest()).decode()}"}
 
     def _fill(self, manner: str) -> str:
         return manner.replace("{n}", str(self.random.randint(0, 3 * len(self.body) // 2)))
@@ -155,7 +200,12 @@ class Episode:
             assert not found, f"{self}: {sorted(found)} after a failure"
 
     def __str__(self) -> str:
-        return f"{self.places.root.name} ({self.kind}, {self.mirrors})"
+        return f"{self.places.root.name} ({self.kind}, {self.format}, {self.mirrors})"
+
+
+@functools.cache
+def _torch_body(form: str, variant: int) -> bytes:
+    return torch_of([500 * (variant + 1), 40], zipped=form == "torch", seed=variant)
 
 
 def run_episode(number: int, server: MirrorServer, root: Path) -> tuple[str, str]:
@@ -187,7 +237,7 @@ def test_random_episodes(server: MirrorServer, tmp_path: Path) -> None:
     print(f"{EPISODES} episodes in {time.monotonic() - began:.1f} s: {dict(counts)}")
     assert len(outcomes) >= 500
     # Both ends occur with every kind, so that neither check above is idle.
-    assert len(counts) == 8 and min(counts.values()) >= 5
+    assert len(counts) == 2 * len(KINDS) and min(counts.values()) >= 5
 
 
 # Killed
@@ -216,14 +266,14 @@ def test_killed_at_any_moment(server: MirrorServer, tmp_path: Path) -> None:
     assert seen["killed"] >= KILLED_EPISODES * KILLS // 2 and not seen["failed"]
 
 
-@pytest.mark.parametrize("kind", ["published", "archive"])
+@pytest.mark.parametrize("kind", ["published", "archive", "first use"])
 def test_killed_at_each_step(server: MirrorServer, tmp_path: Path, kind: str) -> None:
     """The kill moves on by one file operation at a time until a fetch gets through."""
     number = next(n for n in range(99) if Episode(n, server, tmp_path, calm=True).kind == kind)
     with _kill_runner() as runner:
         for kill_at in range(1, 400):
             episode = Episode(number, server, tmp_path / str(kill_at), calm=True)
-            path = f"/{kind}/{kill_at}"
+            path = f"/{kind.replace(' ', '-')}/{kill_at}"
             server.script(path, episode.body, "ok")
             asset = _with_mirrors(episode.asset, [server.url(path)])
             catalogue = _write_catalogue(episode.places.root, asset)
@@ -311,7 +361,9 @@ def _write_catalogue(root: Path, asset: Asset) -> Path:
     """A folder with a document of one asset."""
     entry: dict[str, object] = {"what": asset.what, "file": asset.file, "format": asset.format}
     entry["mirrors"] = [mirror["url"] for mirror in asset.mirrors]
-    entry |= {key: getattr(asset, key) for key in ("bytes", "sha256", "place") if getattr(asset, key)}
+    entry |= {
+        key: getattr(asset, key) for key in ("bytes", "about_bytes", "sha256", "place") if getattr(asset, key)
+    }
     members = []
     for member in asset.members:
         where = (

@@ -148,8 +148,14 @@ def places_option(wildcards: Wildcards) -> str:
     """Options that say which files are read of an asset: some are made of others, some left out by default."""
     asset = load_catalogue()[wildcards.asset]
     read = {f"raw/{name}" for name in PLAN.all_raw_files()}
-    places = [place for place in asset.places() if any(f"{name}/".startswith(f"{place}/") for name in read)]
-    left_out = any(member.on_request and member.place in places for member in asset.members)
+    places = [
+        place
+        for place in asset.places()
+        if any(f"{name}/".startswith(f"{place}/") for name in read)
+    ]
+    left_out = any(
+        member.on_request and member.place in places for member in asset.members
+    )
     return f"--places {' '.join(places)}" if asset.derived or left_out else ""
 
 
