@@ -21,15 +21,10 @@ PAGE = b"<!DOCTYPE html><html><head><title>Quota exceeded</title></head><body>Co
 class Script:
     """How one path answers: `manners` in turn, the last one for ever.
 
-        Manners: ok, status:N, html, wrong, longer, shorter, loop, stall, stall_head, drip, cut:N, reset:N,
-    <<<<<<< HEAD
-        drip_head, chunked, chunked_cut:N, no_range, wrong_range, page_form, hang_up, slow, away (to the address
-        that the body holds), busy:N (N/100 s before an answer); N counts bytes elsewhere.
-    =======
-        complaint, line, drip_head, chunked, chunked_cut:N, no_range, wrong_range, page_form, hang_up, slow.
-        N counts bytes. complaint and line are messages in JSON and in text, with status 200. `more` are
-        headers of every answer.
-    >>>>>>> 9d92ffd (Test what is refused on first use, on-request members, damaged notes, lock files and addresses)
+    Manners: ok, status:N, html, complaint and line (messages in JSON and in text), wrong, longer, shorter,
+    loop, stall, stall_head, drip, cut:N, reset:N, drip_head, chunked, chunked_cut:N, no_range, wrong_range,
+    page_form, hang_up, slow, away (to the address that the body holds), busy:N (N/100 s before an answer);
+    N counts bytes elsewhere. `more` are headers of every answer.
     """
 
     body: bytes

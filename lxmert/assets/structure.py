@@ -26,11 +26,14 @@ _BY_SUFFIX = {
     ".pkl": "pickle",
     ".caffemodel": "caffemodel",
     ".safetensors": "safetensors",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
 }
 _MAGIC = {
     "zip": (b"PK\x03\x04", b"PK\x05\x06"),
     "torch": (b"PK\x03\x04", b"\x80"),
     "pickle": (b"\x80",),
+    "hdf5": (b"\x89HDF\r\n\x1a\n",),
 }
 # Formats that show that their end is missing, and formats that show foreign bytes in their middle.
 SHOWS_TRUNCATION = ("zip", "tar", "json", "torch", "pickle", "safetensors")

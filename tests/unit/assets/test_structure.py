@@ -92,7 +92,7 @@ def test_formats_by_name() -> None:
         "e.tar.gz": "tar",
         "f.json": "json",
         "g": "binary",
-        "x.h5": "binary",
+        "x.h5": "hdf5",
     }
     assert {name: format_of(name) for name in names} == names
 
