@@ -20,7 +20,7 @@ _TOLERANCE_PX = 1.0
 NO_ATTRIBUTE = "no attribute"
 _SPLIT_FOLDER = "images"
 FILES = (
-    *("objects.json", "attributes.json", "image_data.json", "objects_vocab.txt", "attributes_vocab.txt"),
+    *("scene_graphs.json", "attributes.json", "image_data.json", "objects_vocab.txt", "attributes_vocab.txt"),
     *("splits/train.txt", "splits/val.txt", "splits/test.txt"),
 )
 
@@ -67,7 +67,7 @@ def write_boxes(data: OwnData, boxes: dict[str, dict[Box, int]], out: Path) -> d
         objects.append({"image_id": image_id, "objects": rows})
         attributes.append({"image_id": image_id, "attributes": texts})
         images.append({"image_id": image_id, "width": width, "height": height})
-    for name, value in (("objects", objects), ("attributes", attributes), ("image_data", images)):
+    for name, value in (("scene_graphs", objects), ("attributes", attributes), ("image_data", images)):
         atomic_write_json(out / f"{name}.json", value)
     _write_vocabulary(out / "objects_vocab.txt", labels)
     _write_vocabulary(out / "attributes_vocab.txt", said or Counter([NO_ATTRIBUTE]))

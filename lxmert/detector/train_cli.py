@@ -33,7 +33,13 @@ from lxmert.state import JobState
 
 log = logging.getLogger(__name__)
 
-_INPUTS = ("objects.json", "attributes.json", "objects_vocab.txt", "attributes_vocab.txt", "splits/train.txt")
+_INPUTS = (
+    "scene_graphs.json",
+    "attributes.json",
+    "objects_vocab.txt",
+    "attributes_vocab.txt",
+    "splits/train.txt",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,9 +1,15 @@
-"""Visual Genome's boxes as training rows: cleaning, vocabularies, splits."""
+"""Visual Genome's boxes as training rows: cleaning, vocabularies, splits.
+
+Objects are those of `scene_graphs.json` and attributes those of `attributes.json`, both release 1.2, as
+bottom-up attention's authors had them. `objects.json` was issued again as 1.4, with objects merged, and is not
+read: its ids are not all those of the attributes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from lxmert.data.images import read_listing
+from lxmert.data.raw_json import list_records
 from lxmert.errors import DataError
 from lxmert.files import explain_os_error, read_json
 
@@ -182,14 +189,14 @@ def load_rows(
         log.info("%s: %d of %d images are listed", split, len(kept), len(wanted))
     per_image = _attributes_by_object(folder / "attributes.json", set(kept))
     rows: dict[str, list[tuple[list[float], int, list[int]]]] = {}
-    for record in _records(folder / "objects.json", "objects"):
+    for record in _records(folder / "scene_graphs.json", "objects"):
         image = str(record["image_id"])
         if image in wanted and image in files:
             rows[image] = _object_rows(record, per_image.get(image, {}), objects, attributes)
     kept = [image for image in kept if rows.get(image)]
     if not kept:
         raise DataError(
-            f"{folder / 'objects.json'}: no object of split {split} is in the vocabulary; check both."
+            f"{folder / 'scene_graphs.json'}: no object of split {split} is in the vocabulary; check both."
         )
     flat = [row for image in kept for row in rows[image]]
     offsets = np.zeros(len(kept) + 1, np.int64)
@@ -213,11 +220,9 @@ def _listed_files(listing: str | Path) -> dict[str, str]:
     return {str(image["id"]): str(Path(document["folder"]) / image["file"]) for image in document["images"]}
 
 
-def _records(path: Path, field: str) -> list[dict[str, Any]]:
-    document = read_json(path)
-    if not isinstance(document, list):
-        raise DataError(f"{path}: must be a list with one record an image; fetch the file again.")
-    for number, record in enumerate(document):
+def _records(path: Path, field: str) -> Iterator[dict[str, Any]]:
+    """One record an image, of which only one is in memory: the files have half a gigabyte and more."""
+    for number, record in enumerate(list_records(path)):
         if (
             not isinstance(record, dict)
             or "image_id" not in record
@@ -226,7 +231,7 @@ def _records(path: Path, field: str) -> list[dict[str, Any]]:
             raise DataError(
                 f"{path}: record {number} has no image_id or no list of {field}; fetch the file again."
             )
-    return document
+        yield record
 
 
 def _wide(path: Path, ids: list[str]) -> np.ndarray:
@@ -263,7 +268,7 @@ def _object_rows(
             box = [x, y, x + float(item["w"]), y + float(item["h"])]
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"objects.json: image {record['image_id']} has an object without box or name ({error});"
+                f"scene_graphs.json: image {record['image_id']} has an object without box or name ({error});"
                 " fetch it again."
             ) from error
         if name not in objects.ids:

@@ -33,7 +33,7 @@ class Counts:
 
 
 def count_names(raw: Path, images: set[str] | None = None) -> Counts:
-    """Counts over `objects.json` and `attributes.json` of a `vg` folder, one image in memory at a time.
+    """Counts over `scene_graphs.json` and `attributes.json` of a `vg` folder, one image in memory at a time.
 
     Args:
         raw: the folder.
@@ -44,7 +44,7 @@ def count_names(raw: Path, images: set[str] | None = None) -> Counts:
     """
     objects: Counter[str] = Counter()
     attributes: Counter[str] = Counter()
-    for item in _items(raw / "objects.json", "objects", images):
+    for item in _items(raw / "scene_graphs.json", "objects", images):
         name, adjectives = clean_object(_first(item.get("names")))
         objects[name] += 1
         attributes.update(adjectives)

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `vg-vocabulary`."""
-    parser.add_argument("--raw", type=Path, required=True, help="folder of objects.json and attributes.json")
+    parser.add_argument("--raw", type=Path, required=True, help="folder of scene_graphs and attributes.json")
     parser.add_argument("--split", type=Path, help="count the images of this split file only")
     parser.add_argument("--object-aliases", type=Path, help="Visual Genome's object_alias.txt, or alike")
     parser.add_argument(
@@ -49,8 +49,9 @@ def run(args: argparse.Namespace) -> None:
         classes = join_aliases(getattr(counts, name), aliases[name])
         lines = vocabulary_lines(classes, getattr(args, name), args.least)
         if not lines:
+            file = "scene_graphs" if name == "objects" else name
             raise DataError(
-                f"{args.raw / name}.json: no name occurs {args.least} times in the images counted."
+                f"{args.raw / file}.json: no name occurs {args.least} times in the images counted."
             )
         written[name] = lines
         total = sum(getattr(counts, name).values())

@@ -115,7 +115,7 @@ def test_boxes_as_the_detector_reads_them(images: Path, write: Writer, tmp_path:
     assert (found["images"], found["boxes"], found["labels"], found["attributes"]) == (30, 30, 1, 1)
     vocabulary = (tmp_path / "vg" / "objects_vocab.txt").read_text().splitlines()
     assert len(vocabulary) == 1 and clean_object(vocabulary[0])[0] == vocabulary[0]
-    objects = json.loads((tmp_path / "vg" / "objects.json").read_text())
+    objects = json.loads((tmp_path / "vg" / "scene_graphs.json").read_text())
     assert objects[0]["objects"][0] | {"object_id": 0} == {
         "object_id": 0, "names": vocabulary, "x": 5.0, "y": 5.0, "w": 16.0, "h": 25.0
     }  # fmt: skip

@@ -50,7 +50,7 @@ def write_raw(folder: Path, train: int = 6, val: int = 2) -> tuple[Path, Path]:
         data.append({"image_id": image_id, "width": width, "height": height})
         listing.append({"id": str(image_id), "file": name})
         lines.append(f"{name} xml/{image_id}.xml\n")
-    for name, value in (("objects", objects), ("attributes", attributes), ("image_data", data)):
+    for name, value in (("scene_graphs", objects), ("attributes", attributes), ("image_data", data)):
         (raw / "vg" / f"{name}.json").write_text(json.dumps(value))
     for name, part in (("train", lines[:train]), ("val", lines[train:]), ("test", lines[train:])):
         (raw / "vg" / "splits" / f"{name}.txt").write_text("".join(part))

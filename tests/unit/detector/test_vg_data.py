@@ -17,6 +17,7 @@ from lxmert.detector.vg_data import (
     read_vocabulary,
 )
 from lxmert.errors import DataError
+from lxmert.specs.documents import read_document
 
 
 def test_cleaning_rules():
@@ -83,7 +84,7 @@ def test_boxes_are_clipped_cut_and_mended(tmp_path):
             {"object_id": 4, "x": 0, "y": 0, "w": 5, "h": 5, "names": []},
         ]
 
-    change(raw, "objects.json", edit)
+    change(raw, "scene_graphs.json", edit)
     objects, attributes = (
         read_vocabulary(raw / "vg" / f"{name}_vocab.txt") for name in ("objects", "attributes")
     )
@@ -96,7 +97,7 @@ def test_boxes_are_clipped_cut_and_mended(tmp_path):
 
 def test_images_without_known_objects_are_left_out(tmp_path):
     raw, listing = write_raw(tmp_path)
-    change(raw, "objects.json", lambda document: document[2].update(objects=[]))
+    change(raw, "scene_graphs.json", lambda document: document[2].update(objects=[]))
     vocabularies = [read_vocabulary(raw / "vg" / f"{name}_vocab.txt") for name in ("objects", "attributes")]
     assert load_rows(raw, "train", listing, *vocabularies).ids == tuple("12456")
     document = json.loads(listing.read_text())
@@ -110,10 +111,10 @@ def test_images_without_known_objects_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("objects.json", "{", "not valid JSON"),
-        ("objects.json", "{}", "must be a list"),
-        ("objects.json", '[{"image_id": 1}]', "no list of objects"),
-        ("objects.json", '[{"image_id": 1, "objects": [{"names": ["ball"]}]}]', "without box"),
+        ("scene_graphs.json", "{", "not valid JSON"),
+        ("scene_graphs.json", "{}", "not valid JSON: expecting"),
+        ("scene_graphs.json", '[{"image_id": 1}]', "no list of objects"),
+        ("scene_graphs.json", '[{"image_id": 1, "objects": [{"names": ["ball"]}]}]', "without box"),
         (
             "attributes.json",
             '[{"image_id": 1, "attributes": [{"attributes": ["red"]}]}]',
@@ -135,3 +136,16 @@ def test_split_files(tmp_path):
     path = tmp_path / "s.txt"
     path.write_text("VG_100K_2/12.jpg xml/12.xml\n\nVG_100K/3.jpg xml/3.xml\n")
     assert read_split(path) == ["12", "3"]
+
+
+def test_objects_are_of_the_release_that_attributes_are_of(tmp_path):
+    """`objects.json` is another release, whose ids differ: whatever it holds, rows are the same."""
+    raw, listing = write_raw(tmp_path)
+    vocabularies = [read_vocabulary(raw / "vg" / f"{name}_vocab.txt") for name in ("objects", "attributes")]
+    before = load_rows(raw, "train", listing, *vocabularies)
+    (raw / "vg" / "objects.json").write_text('[{"image_id": 1, "objects": []}]')
+    after = load_rows(raw, "train", listing, *vocabularies)
+    assert np.array_equal(before.boxes, after.boxes) and before.attributes.any()
+    dataset = read_document("dataset", "visual_genome")
+    read = {name for name, entry in dataset["files"].items() if entry.get("detector")}
+    assert {"vg/scene_graphs.json", "vg/attributes.json"} <= read and "vg/objects.json" not in read

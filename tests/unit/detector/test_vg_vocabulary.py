@@ -31,7 +31,7 @@ def write_names(folder):
         },
         {"image_id": 2, "attributes": [{"attribute": {"object_id": 3, "attributes": ["Gray"]}}]},
     ]
-    for name, value in (("objects", objects), ("attributes", attributes)):
+    for name, value in (("scene_graphs", objects), ("attributes", attributes)):
         (folder / f"{name}.json").write_text(json.dumps(value))
     (folder / "object_alias.txt").write_text("shirt,t-shirt,tee shirt\nball,sphere\n")
     (folder / "attribute_alias.txt").write_text("grey,gray\n")
@@ -89,12 +89,12 @@ def test_wrong_calls_are_one_line(tmp_path, capsys, options, told):
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("{}", "objects.json"), ('[{"image_id": 1}]', "record 0 has no image_id or no list of objects"),
-     ('[{"image_id": 1, "objects": [3]}]', "image 1: objects must be objects"), ("[{", "objects.json")],
+    [("{}", "scene_graphs.json"), ('[{"image_id": 1}]', "record 0 has no image_id or no list of objects"),
+     ('[{"image_id": 1, "objects": [3]}]', "image 1: objects must be objects"), ("[{", "scene_graphs.json")],
 )  # fmt: skip
 def test_malformed_files_are_one_line(tmp_path, capsys, text, told):
     write_names(tmp_path)
-    (tmp_path / "objects.json").write_text(text)
+    (tmp_path / "scene_graphs.json").write_text(text)
     assert main(["vg-vocabulary", "--raw", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert told in message and "objects.json" in message
+    assert told in message and "scene_graphs.json" in message
