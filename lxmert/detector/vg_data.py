@@ -1,8 +1,8 @@
 """Visual Genome's boxes as training rows: cleaning, vocabularies, splits.
 
 Objects are those of `scene_graphs.json` and attributes those of `attributes.json`, both release 1.2, as
-bottom-up attention's authors had them. `objects.json` was issued again as 1.4, with objects merged, and is not
-read: its ids are not all those of the attributes.
+bottom-up attention's authors had them. `objects.json` was issued again as 1.4, with objects merged, and is
+not read: its ids are not all those of the attributes.
 """
 
 from __future__ import annotations
