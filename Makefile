@@ -12,7 +12,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 ENTER := export PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONNOUSERSITE=1;
 CORES ?= all
-DEMO := results/vqa/test_predict.json results/gqa/submit_predict.json results/nlvr2/test_predict.csv report
+DEMO := results/vqa/test_predict.json results/gqa/submit_predict.json results/nlvr2/test_predict.csv report registry
 EASY_VQA ?= easy_vqa
 TESTS ?= tests/unit tests/golden tests/bench tests/workflow tests/e2e
 

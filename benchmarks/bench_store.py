@@ -16,31 +16,14 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import torch
+from big_data import draw_regions
 from timing import Timing, alternate, parse, pin, ratio, record
 
 from lxmert.data.region_record import StoreSchema
 from lxmert.data.region_store import RegionStore
 from lxmert.data.region_writer import RegionWriter
-from lxmert.types import Regions
 
 BATCH = 32
-
-
-def make_regions(rng: np.random.Generator, boxes: int, width: int) -> Regions:
-    """Regions of realistic shape: non-negative features, boxes inside 640 x 480."""
-    corners = np.sort(rng.random((boxes, 2, 2)), axis=1) * (640, 480)
-    scores = rng.random((3, boxes)).astype(np.float32)
-    return Regions(
-        boxes_px=corners.reshape(boxes, 4).astype(np.float32),
-        features=np.maximum(rng.standard_normal((boxes, width), np.float32), 0),
-        object_ids=rng.integers(0, 1600, boxes),
-        object_scores=scores[0],
-        attribute_ids=rng.integers(0, 400, boxes),
-        attribute_scores=scores[1],
-        selection_scores=scores[2],
-        width=640,
-        height=480,
-    )
 
 
 def build(folder: Path, images: int, boxes: int, width: int) -> list[str]:
@@ -58,7 +41,7 @@ def build(folder: Path, images: int, boxes: int, width: int) -> list[str]:
     )
     with RegionWriter(folder / "store.lmdb", schema) as writer:
         for image_id in ids:
-            regions = make_regions(rng, boxes, width)
+            regions = draw_regions(rng, width, boxes)
             writer.put(image_id, regions)
             record = {
                 "features": regions.features.astype(np.float16),

@@ -36,17 +36,18 @@ def image_name(number: int) -> str:
     return f"COCO_train2014_{number:012d}"
 
 
-def draw_regions(rng: np.random.Generator, width: int = WIDTH) -> Regions:
-    """Regions of one image, as LXMERT's profile gives them."""
-    corners = np.sort(rng.random((BOXES, 2, 2), np.float32), axis=1) * np.array([640, 480], np.float32)
+def draw_regions(rng: np.random.Generator, width: int = WIDTH, boxes: int = BOXES) -> Regions:
+    """Regions of one image: non-negative features, boxes inside 640 x 480."""
+    corners = np.sort(rng.random((boxes, 2, 2), np.float32), axis=1) * np.array([640, 480], np.float32)
+    scores = rng.random((3, boxes), np.float32)
     return Regions(
-        boxes_px=corners.reshape(BOXES, 4),
-        features=np.maximum(rng.standard_normal((BOXES, width), np.float32), 0),
-        object_ids=rng.integers(0, 1600, BOXES),
-        object_scores=rng.random(BOXES, np.float32),
-        attribute_ids=rng.integers(0, 400, BOXES),
-        attribute_scores=rng.random(BOXES, np.float32),
-        selection_scores=np.full(BOXES, np.nan, np.float32),
+        boxes_px=corners.reshape(boxes, 4),
+        features=np.maximum(rng.standard_normal((boxes, width), np.float32), 0),
+        object_ids=rng.integers(0, 1600, boxes),
+        object_scores=scores[0],
+        attribute_ids=rng.integers(0, 400, boxes),
+        attribute_scores=scores[1],
+        selection_scores=scores[2],
         width=640,
         height=480,
     )

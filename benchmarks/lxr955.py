@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from big_data import draw_regions
 
 from lxmert.data.batching import Examples
 from lxmert.data.columns import ColumnsWriter
@@ -19,7 +20,7 @@ from lxmert.models.layers import initialise
 from lxmert.models.lxmert import LxmertEncoder
 from lxmert.models.weights import model_tensors
 from lxmert.specs.documents import PACKAGE, read_yaml
-from lxmert.types import Batch, Regions
+from lxmert.types import Batch
 
 SYSTEM = PACKAGE / "systems" / "lxmert"
 WORDS, REGIONS, FEATURE_WIDTH, MOST_TOKENS = 30522, 36, 2048, 20
@@ -117,25 +118,9 @@ def make_store(folder: Path, images: int, draw: np.random.Generator) -> Path:
     if not store.exists():
         with RegionWriter(store, schema) as writer:
             for number in range(images):
-                writer.put(f"i{number}", _regions(draw))
+                writer.put(f"i{number}", draw_regions(draw, FEATURE_WIDTH, REGIONS))
             writer.finish({})
     return store
-
-
-def _regions(draw: np.random.Generator) -> Regions:
-    corners = np.sort(draw.random((REGIONS, 2, 2)), axis=1) * (640, 480)
-    scores = draw.random((3, REGIONS)).astype(np.float32)
-    return Regions(
-        boxes_px=corners.reshape(REGIONS, 4).astype(np.float32),
-        features=np.maximum(draw.standard_normal((REGIONS, FEATURE_WIDTH), np.float32), 0),
-        object_ids=draw.integers(0, 1600, REGIONS),
-        object_scores=scores[0],
-        attribute_ids=draw.integers(0, 400, REGIONS),
-        attribute_scores=scores[1],
-        selection_scores=scores[2],
-        width=640,
-        height=480,
-    )
 
 
 def build_ours(answers: int, seed: int = 0, **size: float) -> TaskModel:

@@ -86,9 +86,11 @@ def write_table(path: Path) -> None:
     machines = sorted({result["machine"] for result in results.values()})
     lines += ["", *(f"Measured on: {machine}." for machine in machines)]
     for name, result in sorted(results.items()):
-        if result["notes"]:
-            lines += ["", f"**{name}**", ""]
-            lines += [f"* {key}: {value}" for key, value in result["notes"].items()]
+        lines += ["", f"**{name}**", ""]
+        lines += [f"* {key}: {value}" for key, value in result["notes"].items()]
+        if "command" in result:  # figures of earlier versions lack it
+            versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
+            lines += [f"* `{result['command']}` at {result['commit'] or 'no commit'}; {versions}"]
     path.write_text("\n".join(lines) + "\n")
 
 

@@ -14,6 +14,8 @@ import os
 import platform
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -126,6 +128,31 @@ def machine() -> str:
     return f"{name}, {_CORES} cores"
 
 
+def commit() -> str:
+    """Short name of the commit that is measured, with a plus sign if files differ from it; "" without git."""
+    git = ["git", "-C", str(RESULTS.parent)]
+    try:
+        name = subprocess.run(
+            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        )
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(exclude)results.*"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return name.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that were used."""
+    names = ("numpy", "torch", "torchvision", "transformers", "detectron2", "lmdb", "msgpack")
+    used = {name: sys.modules[name] for name in names if name in sys.modules}
+    found = {name: getattr(module, "__version__", "") for name, module in used.items()}
+    found = {name: str(version) for name, version in found.items() if isinstance(version, str) and version}
+    return {"python": platform.python_version(), **found}
+
+
 def record(
     benchmark: str,
     claim: str,
@@ -162,6 +189,9 @@ def record(
             (timing.peak_mb for timing in (timings or {}).values()), default=peak_memory_mb()
         ),
         "machine": machine(),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "commit": commit(),
+        "versions": versions(),
     }
     print(f"{benchmark}: {format_figure(result)}  {claim}", flush=True)
     for name, note in result["notes"].items():

@@ -94,6 +94,7 @@ def load_ours(path: Path, build: Callable[[LxmertEncoder], torch.nn.Module]) -> 
 
 def check(found: torch.Tensor, expected: torch.Tensor) -> None:
     difference = float((found - expected).abs().max())
+    print(f"largest difference from transformers: {difference:.1e}")
     assert found.shape == expected.shape and difference <= TOLERANCE, f"differs by {difference:.2e}"
 
 

@@ -47,7 +47,9 @@ def test_two_ranks_give_the_curve_of_one(tiny: TinyTask, two: Path, tmp_path: Pa
     pretrain(curve_spec(tiny, precision), pretrain_inputs(tiny), tmp_path, CPU, 0)
     expected, found = curve(tmp_path), curve(two / precision)
     assert len(expected) == len(found) == 100
-    assert np.abs(expected - found).max() <= TOLERANCES[precision]
+    difference = float(np.abs(expected - found).max())
+    print(f"two ranks against one, {precision}: losses differ by {difference:.1e} at most")
+    assert difference <= TOLERANCES[precision]
     assert expected[-10:].mean() < 0.9 * expected[:10].mean()
     assert not np.array_equal(expected, found) or precision == "fp32"
 
