@@ -47,6 +47,6 @@ def test_a_value_on_record_is_reached(finished: Path, expected: dict[str, Any]) 
     for key in expected["key"].split("/"):
         found = found[int(key)] if isinstance(found, list) else found[key]
     low, high = expected["value"] - expected["tolerance"], expected["value"] + expected["tolerance"]
-    print(f"{expected['what']}: {found:.3f}, on record {expected['value']} within {expected['tolerance']}")
+    print(f"{expected['what']}: {found:.4f}, on record {expected['value']} within {expected['tolerance']}")
     # Below it something has become worse; above it the record is out of date.
     assert low <= found <= high
