@@ -216,6 +216,15 @@ def match_labels(labels: Sequence[str], table: AnswerTable) -> AnswerMatch:
     return AnswerMatch(rows, [label for label, row in zip(labels, rows, strict=True) if row < 0])
 
 
+def match_own(labels: Sequence[str], own: Sequence[str]) -> AnswerMatch:
+    """Matches the answers of a task with those of fine-tuned weights: as they are, or by canonical string."""
+    index = {convert_answer(answer): row for row, answer in reversed(list(enumerate(own)))}
+    index |= {answer: row for row, answer in enumerate(own)}
+    found = (index.get(label, index.get(convert_answer(label), -1)) for label in labels)
+    rows = np.fromiter(found, dtype=np.int64, count=len(labels))
+    return AnswerMatch(rows, [label for label, row in zip(labels, rows, strict=True) if row < 0])
+
+
 def match_answers(labels: Sequence[str], table: AnswerTable) -> np.ndarray:
     """For each answer of a task, its row of the joint table: int64 [K], -1 where it has none.
 

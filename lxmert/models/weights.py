@@ -7,7 +7,7 @@ in the header that says what the weights are.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,11 @@ class LoadReport:
     mismatched: list[str] = field(default_factory=list)
     allowed: list[str] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
+
+    def leave_out(self, names: Sequence[str], why: str) -> None:
+        """Accounts for tensors that the caller kept back."""
+        self.allowed += names
+        self.reasons |= dict.fromkeys(names, why)
 
     @property
     def complete(self) -> bool:

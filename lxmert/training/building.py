@@ -79,25 +79,30 @@ def build_pretraining_model(
     return model
 
 
-_ANSWER_HEAD = "objectives.qa.head."
+# Heads whose rows may be chosen by answer: pretraining's, and that of fine-tuned weights.
+PRETRAINED_HEAD, OWN_HEAD = "objectives.qa.head.", "head."
 # Why a task's model does not take these as they are.
 _NOT_TAKEN = {
-    _ANSWER_HEAD: "rows are chosen by answer, where the task has answers of its own",
+    PRETRAINED_HEAD: "rows are chosen by answer, where the task has answers of its own",
     "objectives.": "heads of pretraining",
-    "head.": "a task's head keeps its random values",
 }
 
 
 def start_from_pretrained(
-    model: TaskModel, tensors: Mapping[str, torch.Tensor], match: AnswerMatch | None, source: str
+    model: TaskModel,
+    tensors: Mapping[str, torch.Tensor],
+    match: AnswerMatch | None,
+    source: str,
+    rows_of: str = PRETRAINED_HEAD,
 ) -> AnswerMatch | None:
-    """Puts pretrained weights into a task model, and says what became of every tensor.
+    """Puts pretrained or fine-tuned weights into a task model, and says what became of every tensor.
 
     Args:
         model: to be filled.
-        tensors: a pretraining model's weights; heads of other tasks are left out.
-        match: row of the pretrained answer head for each answer; None keeps the head.
+        tensors: the weights.
+        match: row of their answer head for each answer; None where it is not known what its rows mean.
         source: where the weights are from, for messages.
+        rows_of: beginning of the names of the head that `match` speaks of.
 
     Returns:
         The match, if the head took its rows.
@@ -105,24 +110,43 @@ def start_from_pretrained(
     Raises:
         WeightsError: a tensor of the encoder is missing or has another shape.
     """
-    given = {name: value for name, value in tensors.items() if not name.startswith("head.")}
-    report = load_tensors(model, given, source, _NOT_TAKEN)
+    head = {name.removeprefix(rows_of): value for name, value in tensors.items() if name.startswith(rows_of)}
+    fills = match is not None and _is_alike(model.head, head)
+    mine = "the task's head takes its rows by answer" if fills else "a task's head keeps its random values"
+    given = {name: value for name, value in tensors.items() if not name.startswith(OWN_HEAD)}
+    report = load_tensors(model, given, source, {**_NOT_TAKEN, OWN_HEAD: mine})
+    # The model's own tensors have the same names.
+    theirs = [f"{name} of the file" for name in tensors if name.startswith(OWN_HEAD)]
+    report.leave_out(theirs, _why_not(fills, match))
     log.info("%s: %s", source, report)
     for why, count in Counter(report.reasons.values()).items():
         log.info("left out: %d tensors: %s", count, why)
-    head = {
-        name.removeprefix(_ANSWER_HEAD): value
-        for name, value in tensors.items()
-        if name.startswith(_ANSWER_HEAD)
-    }
-    if match is None or not head or type(model.head) is not ClassificationHead:
+    if match is None or not fills:
         log.info("answer head: starts from random values")
         return None
-    pretrained = ClassificationHead(model.head.inner.in_features, len(head["outer.bias"]))
-    load_tensors(pretrained, head, source)
-    warm_start_answers(model.head, pretrained, match.rows.tolist())
+    assert isinstance(model.head, ClassificationHead)
+    hidden = model.head.inner.in_features // model.head.inputs
+    before = type(model.head)(hidden, len(head["outer.bias"]))
+    load_tensors(before, head, source)
+    warm_start_answers(model.head, before, match.rows.tolist())
     log.info("answer head: %s", match)
     return match
+
+
+def _is_alike(head: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether these are of such a head, whatever their number of rows."""
+    if not isinstance(head, ClassificationHead) or "inner.weight" not in tensors:
+        return False
+    return tensors["inner.weight"].shape == head.inner.weight.shape
+
+
+def _why_not(fills: bool, match: AnswerMatch | None) -> str:
+    """Why the head of fine-tuned weights is not taken as it is."""
+    if fills:
+        return "the head of fine-tuned weights: rows are chosen by answer"
+    if match is None:
+        return "the head of fine-tuned weights that do not list their answers (lxmert convert --answers)"
+    return "the head of fine-tuned weights, of another kind than this task's"
 
 
 def describe_model(

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from lxmert.data.answers import AnswerMatch, match_labels, read_answer_table
+from lxmert.data.answers import AnswerMatch, match_labels, match_own, read_answer_table
 from lxmert.data.regions import RegionSource
 from lxmert.errors import SpecError, WeightsError
 from lxmert.models.heads import TaskModel
 from lxmert.models.weights import model_of, read_weights
 from lxmert.state import JobState
-from lxmert.training.building import build_task_model, describe_model, start_from_pretrained
+from lxmert.training.building import OWN_HEAD, build_task_model, describe_model, start_from_pretrained
 from lxmert.training.engine import resumable
 from lxmert.training.finetune_data import FinetuneData, FinetuneInputs
 from lxmert.training.guards import Tripwire
@@ -124,6 +124,10 @@ def _start(
             profile["name"],
             regions.profile["name"],
         )
+    own, fine_tuned = meta.get("answers"), any(name.startswith(OWN_HEAD) for name in tensors)
+    if fine_tuned:
+        known = match_own(answers, own) if isinstance(own, list) else None
+        return start_from_pretrained(model, tensors, known, str(inputs.init), OWN_HEAD)
     match = None
     if inputs.pretrain_answers is not None and described.get("answers"):
         table = read_answer_table(inputs.pretrain_answers)

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from lxmert.convert.bert import start_from_bert
-from lxmert.data.batching import PretrainBatches
 from lxmert.errors import SpecError
 from lxmert.models.pretraining import PretrainingModel
 from lxmert.specs.documents import PACKAGE
 from lxmert.state import JobState
 from lxmert.training.building import build_pretraining_model, describe_model
 from lxmert.training.engine import resumable
-from lxmert.training.loop import Evaluation, Trainer, TrainingJob
+from lxmert.training.held_out import held_out_losses
+from lxmert.training.loop import Trainer, TrainingJob
 from lxmert.training.pretrain_data import PretrainData, PretrainInputs
 from lxmert.training.ranks import Ranks
 from lxmert.training.step import Task
@@ -90,17 +90,3 @@ def _begin(model: PretrainingModel, spec: dict[str, Any], init: Path | None) -> 
         raise SpecError(f'recipe/init is "{wanted}", but {given}. Change one of them.')
     if init is not None:
         start_from_bert(model, init, PACKAGE / "systems" / spec["system"]["system"])
-
-
-@torch.inference_mode()
-def held_out_losses(model: PretrainingModel, batches: PretrainBatches, device: torch.device) -> Evaluation:
-    """Mean of each loss over the held-out part, with fixed masks; the smallest total is the best."""
-    sums: dict[str, float] = {}
-    counts: dict[str, float] = {}
-    for step in range(batches.steps_per_epoch):
-        for name, loss in model(batches.batch(step).to(device)).items():
-            sums[name] = sums.get(name, 0.0) + float(loss.sum)
-            counts[name] = counts.get(name, 0.0) + float(loss.denominator)
-    means = {name: sums[name] / max(counts[name], 1e-12) for name in sums}
-    total = sum(model.weights[name] * mean for name, mean in means.items())
-    return Evaluation({"loss": total, **means}, select_by=-total)

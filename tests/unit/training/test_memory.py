@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from engine_model import batch, model, step_of
-from tiny_task import CPU, TinyTask, finetune_command, finetune_inputs, weights_of
+from tiny_task import CPU, TinyTask, finetune_command, finetune_inputs, pretrain_inputs, weights_of
 
 from lxmert.cli import main
 from lxmert.data.batching import Examples
@@ -17,10 +17,14 @@ from lxmert.data.regions import RegionSource
 from lxmert.errors import LxmertError
 from lxmert.memory import is_out_of_memory, out_of_memory
 from lxmert.models.lxmert import LxmertEncoder
+from lxmert.models.pretraining import PretrainingModel
 from lxmert.models.weights import save_weights
 from lxmert.training import inference, optimizers
 from lxmert.training.finetune import finetune
+from lxmert.training.held_out import held_out_losses
 from lxmert.training.predict import predict
+from lxmert.training.pretrain import pretrain
+from lxmert.training.pretrain_data import PretrainData
 from lxmert.training.task_loss import task_loss
 
 SAID_BY_THE_CPU = "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried 9"
@@ -88,6 +92,30 @@ def test_an_evaluation_goes_on_with_less_at_once(
     asked = short_of_memory(monkeypatch, 2, ERRORS[0])
     short = inference.label_score(*arguments)
     assert max(asked) > 2 and short.figures == pytest.approx(plain.figures, rel=1e-6)
+
+
+def test_held_out_losses_go_on_with_fewer_examples(
+    tiny: TinyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = tiny.pretrain_spec(max_steps=1)
+    trainer, _ = pretrain(spec, pretrain_inputs(tiny), tmp_path, CPU, 0)
+    made, held_out = trainer.job.model.eval(), PretrainData.open(spec, pretrain_inputs(tiny)).held_out
+    plain = held_out_losses(made, held_out, CPU)
+    forward = PretrainingModel.forward
+
+    def short(self: PretrainingModel, piece: Any) -> Any:
+        if len(piece) > 4:
+            raise RuntimeError(SAID_BY_THE_CPU)
+        return forward(self, piece)
+
+    monkeypatch.setattr(PretrainingModel, "forward", short)
+    found = held_out_losses(made, held_out, CPU)
+    assert found.figures == pytest.approx(plain.figures, rel=1e-5)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told[0].startswith("out of memory with 16 held-out examples at once; going on with 8")
+    monkeypatch.setattr(PretrainingModel, "forward", lambda self, piece: short(self, [0] * 9))
+    with pytest.raises(LxmertError, match="out of memory on cpu with one held-out example at a time"):
+        held_out_losses(made, held_out, CPU)
 
 
 def test_answers_that_do_not_fit_one_by_one_are_one_line(

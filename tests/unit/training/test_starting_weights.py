@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,3 +80,65 @@ def test_pretraining_begins_with_bert(tiny: TinyTask, tmp_path: Path) -> None:
         pretrain(spec, pretrain_inputs(tiny), tmp_path / "e", CPU, 0)
     with pytest.raises(SpecError, match='recipe/init is "scratch", but --init .*bert.bin was given'):
         pretrain(scratch, inputs, tmp_path / "e", CPU, 0)
+
+
+def finetuned(tiny: TinyTask, folder: Path, head: str, **recipe: Any) -> tuple[Path, dict[str, Any]]:
+    """Weights of a run, and what they say of themselves."""
+    task = "pairs" if head == "pair_classification" else "single"
+    recipe = {"max_steps": 2, **recipe}
+    trainer, meta = finetune(tiny.spec(head, recipe=recipe), finetune_inputs(tiny, task), folder, CPU, 0)
+    save_weights(folder / "w.safetensors", weights_of(trainer), meta)
+    return folder / "w.safetensors", meta
+
+
+@pytest.mark.parametrize("head", ["classification", "pair_classification"])
+def test_fine_tuned_weights_start_the_head_by_their_own_answers(
+    tiny: TinyTask, tmp_path: Path, caplog: pytest.LogCaptureFixture, head: str
+) -> None:
+    """Their order of answers is their own; "No" and "no" are one answer, which only one of them knows."""
+    path, meta = finetuned(tiny, tmp_path / "f", head)
+    tensors, _ = read_weights(path)
+    save_weights(path, tensors, {**meta, "answers": ["c", "a", "No"]})
+    task = tmp_path / "task"
+    shutil.copytree(tiny.folder / ("pairs" if head == "pair_classification" else "single"), task)
+    (task / "answers.json").write_text(json.dumps(["a", "no", "d"]))
+    inputs = replace(finetune_inputs(tiny, init=path), examples=task)
+    spec = tiny.spec(head, init="pretrained", recipe={"max_steps": 1, "optimizer": {"lr": 0.0}})
+    caplog.set_level("INFO")
+    started, described = finetune(spec, inputs, tmp_path / "again", CPU, 0)
+    found = weights_of(started)
+    for name, value in tensors.items():
+        if not name.startswith("head.outer."):
+            assert torch.equal(found[name], value), name
+    for part in ("weight", "bias"):
+        before = tensors[f"head.outer.{part}"]
+        expected = torch.stack([before[1], before[2], torch.zeros_like(before[0])])
+        assert torch.equal(found[f"head.outer.{part}"], expected)
+    assert described["answer_rows"] == {"pretrained": 2, "zeroed": ["d"]}
+    assert "left out: 6 tensors: the head of fine-tuned weights: rows are chosen by answer" in caplog.text
+    assert "left out: 6 tensors: the task's head takes its rows by answer" in caplog.text
+    assert 'answer head: 2 of 3 answers begin with pretrained rows, 1 at zero: "d"' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"answers": None}, "that do not list their answers (lxmert convert --answers)"),
+        ({}, "of another kind than this task's"),
+    ],
+)
+def test_a_head_that_is_not_taken_is_accounted_for(
+    tiny: TinyTask, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: dict[str, Any], told: str
+) -> None:
+    path, meta = finetuned(tiny, tmp_path / "f", "classification" if change else "pair_classification")
+    save_weights(path, read_weights(path)[0], {**meta, **change})
+    caplog.set_level("INFO")
+    spec = tiny.spec(init="pretrained", recipe={"max_steps": 1, "optimizer": {"lr": 0.0}})
+    _, described = finetune(spec, finetune_inputs(tiny, init=path), tmp_path / "again", CPU, 0)
+    assert described["answer_rows"] is None
+    (line,) = [text for text in caplog.messages if "the head of fine-tuned weights" in text]
+    assert line.startswith("left out: 6 tensors: ") and line.endswith(told)
+    assert "left out: 6 tensors: a task's head keeps its random values" in caplog.text
+    assert any(
+        text.endswith("unexpected, 0 of another shape, 12 left out knowingly") for text in caplog.messages
+    )
