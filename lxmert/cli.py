@@ -87,6 +87,8 @@ def _chosen(known: argparse.Namespace, arguments: list[str]) -> int:
     _add_global_arguments(verb_parser)
     common, own = _common_parser().parse_known_args(_without_verb(arguments, known.verb))
     args = verb_parser.parse_args(own, namespace=common)
+    if args.workers and not getattr(module, "USES_WORKERS", False):
+        log.warning("--workers %d: %s loads its data itself and starts none", args.workers, known.verb)
     return _run(module.run, args, known.verb)
 
 
@@ -153,7 +155,9 @@ def _add_global_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--threads", type=_positive, default=os.cpu_count() or 1, help="threads of one process"
     )
-    group.add_argument("--workers", type=_count, default=0, help="processes that load data")
+    group.add_argument(
+        "--workers", type=_count, default=0, help="processes that load data, where a verb starts any"
+    )
 
 
 def _without_verb(arguments: list[str], verb: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from lxmert.convert.documents import Names
+from lxmert.convert.documents import Names, read_system
 from lxmert.errors import WeightsError
 from lxmert.models.heads import TaskModel, build_head
 from lxmert.models.keys import Stored
@@ -21,7 +21,6 @@ from lxmert.specs.checks import mistakes, partial, schema
 
 Kind = Literal["pretraining", "task", "encoder"]
 HEAD_WIDTH = 64  # of every published encoder of this family
-OBJECTIVES = ("masked_lm", "matching", "masked_region", "qa")
 _LAYER = re.compile(r"encoder\.(language|relation|cross)_layers\.(\d+)\.")
 
 
@@ -183,7 +182,9 @@ def _with_heads(found: Description, shapes: Mapping[str, tuple[int, ...]]) -> De
             pair=inputs == 2 * found.size["hidden"],
         )
     objectives = tuple(
-        name for name in OBJECTIVES if any(key.startswith(f"objectives.{name}.") for key in shapes)
+        name
+        for name in read_system()["objectives"]
+        if any(key.startswith(f"objectives.{name}.") for key in shapes)
     )
     if not objectives:
         return found

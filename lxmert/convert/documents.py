@@ -35,9 +35,15 @@ class Names:
 
 
 @functools.cache
+def read_system(folder: Path = SYSTEM) -> dict[str, Any]:
+    """The system's document, read once."""
+    return read_yaml(folder / "system.yaml")
+
+
+@functools.cache
 def read_names(folder: Path = SYSTEM) -> Names:
-    """The names document of a system, read once."""
-    document = read_yaml(folder / "keys.yaml")
+    """The names document of a system, which its own document names, read once."""
+    document = read_yaml(folder / read_system(folder)["keys"])
     return Names(
         KeyMap(document),
         document.get("optional", {}),

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 PANELS = 8
 
+USES_WORKERS = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `evaluate-detector`."""

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 BAD_IMAGES = "LXMERT_BAD_IMAGES"  # how the graph says --bad-images, which is no parameter of its jobs
 
+USES_WORKERS = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `extract`."""

@@ -41,6 +41,8 @@ _INPUTS = (
     "splits/train.txt",
 )
 
+USES_WORKERS = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `train-detector`."""

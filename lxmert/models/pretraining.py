@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,11 +10,7 @@ from torch import Tensor, nn
 
 from lxmert.errors import SpecError, suggest
 from lxmert.models.lxmert import LxmertEncoder
-from lxmert.objectives import Loss
-from lxmert.objectives.masked_lm import MaskedLanguageModelling
-from lxmert.objectives.masked_region import MaskedRegionModelling
-from lxmert.objectives.matching import Matching
-from lxmert.objectives.qa import QuestionAnswering
+from lxmert.objectives import Loss, Parts, find_objective
 from lxmert.types import Batch
 
 _READS = ("pooled", "language", "all")  # each holds what the ones before it hold
@@ -84,39 +80,51 @@ def build_pretraining(
     attribute_classes: int,
     answers: int,
     mask_rate: float = 0.15,
+    order: Sequence[str] | None = None,
 ) -> PretrainingModel:
-    """LXMERT's pretraining model.
+    """A pretraining model.
 
     Args:
         encoder: the encoder.
-        recipe: the recipe's `objectives`: {masked_lm, matching, qa: weight, masked_region: {object,
-            attribute, feature: weight, masked_only: bool}}. An objective left out or null is not built.
+        recipe: the recipe's `objectives`: by name the weight of its loss, or of each of its losses with its
+            other settings, such as {object, attribute, feature: weight, masked_only: bool}. An objective left
+            out or null is not built.
         object_classes: number of object classes.
         attribute_classes: number of attribute classes.
         answers: number of answers of the joint table.
         mask_rate: the recipe's `region_mask_rate`.
+        order: the objectives of the system, in their order; None for those of the recipe in its own.
 
     Raises:
-        SpecError: an unknown objective.
+        SpecError: an unknown objective or setting, or one that the system has not.
     """
-    hidden = encoder.size.hidden
+    parts = Parts(
+        encoder.embeddings.words.weight,
+        encoder.size.hidden,
+        encoder.feature_width,
+        object_classes,
+        attribute_classes,
+        answers,
+        mask_rate,
+    )
     recipe = {name: value for name, value in recipe.items() if value is not None}
-    region = dict(recipe.get("masked_region") or {})
-    masked_only = bool(region.pop("masked_only", False))
-    known = {
-        "masked_lm": lambda: MaskedLanguageModelling(encoder.embeddings.words.weight),
-        "matching": lambda: Matching(hidden),
-        "masked_region": lambda: MaskedRegionModelling(
-            hidden, object_classes, attribute_classes, encoder.feature_width, mask_rate, masked_only
-        ),
-        "qa": lambda: QuestionAnswering(hidden, answers),
-    }
     for name in recipe:
-        if name not in known:
-            raise SpecError(f"recipe/objectives/{name}: unknown objective.{suggest(name, known)}")
-    for name in region:
-        if name not in MaskedRegionModelling.names:
-            names = (*MaskedRegionModelling.names, "masked_only")
-            raise SpecError(f"recipe/objectives/masked_region/{name}: unknown setting.{suggest(name, names)}")
-    weights = {name: weight for name, weight in recipe.items() if name != "masked_region"} | region
-    return PretrainingModel(encoder, {name: known[name]() for name in known if name in recipe}, weights)
+        _check_settings(name, recipe[name], order)
+    built: dict[str, nn.Module] = {}
+    weights: dict[str, float] = {}
+    for name in [name for name in (recipe if order is None else order) if name in recipe]:
+        kind, value = find_objective(name), recipe[name]
+        settings = value if isinstance(value, Mapping) else dict.fromkeys(kind.names, value)
+        built[name] = kind.of(parts, settings)
+        weights |= {loss: settings[loss] or 0.0 for loss in kind.names if loss in settings}
+    return PretrainingModel(encoder, built, weights)
+
+
+def _check_settings(name: str, value: Any, order: Sequence[str] | None) -> None:
+    kind, where = find_objective(name), f"recipe/objectives/{name}"
+    if order is not None and name not in order:
+        raise SpecError(f"{where}: the system has no such objective.{suggest(name, order)}")
+    known = (*kind.names, *kind.switches)
+    for setting in value if isinstance(value, Mapping) else ():
+        if setting not in known:
+            raise SpecError(f"{where}/{setting}: unknown setting.{suggest(setting, known)}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lxmert.models.layers import Transform
-from lxmert.objectives import Loss, full_precision
+from lxmert.objectives import Loss, Parts, full_precision
 from lxmert.types import Batch, Encoded
 
 
@@ -20,12 +23,18 @@ class MaskedLanguageModelling(nn.Module):
 
     reads = "language"
     names = ("masked_lm",)
+    switches = ()
 
     def __init__(self, words: nn.Parameter) -> None:
         super().__init__()
         self.transform = Transform(words.shape[1])
         self.words = words
         self.bias = nn.Parameter(torch.empty(words.shape[0]))
+
+    @classmethod
+    def of(cls, parts: Parts, settings: Mapping[str, Any]) -> MaskedLanguageModelling:
+        """The objective of a model."""
+        return cls(parts.words)
 
     def denominators(self, batch: Batch) -> dict[str, Tensor]:
         """Number of hidden word pieces."""
@@ -47,3 +56,6 @@ class MaskedLanguageModelling(nn.Module):
         logits = full_precision(self.logits(states))
         total = functional.cross_entropy(logits, labels.index_select(0, chosen), reduction="sum")
         return {"masked_lm": Loss(total, self.denominators(batch)["masked_lm"])}
+
+
+OBJECTIVE = MaskedLanguageModelling

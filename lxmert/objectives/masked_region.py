@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lxmert.models.layers import Linear, Transform
-from lxmert.objectives import Loss, full_precision
+from lxmert.objectives import Loss, Parts, full_precision
 from lxmert.types import Batch, Encoded
 
 
@@ -30,6 +33,7 @@ class MaskedRegionModelling(nn.Module):
 
     reads = "all"
     names = ("object", "attribute", "feature")
+    switches = ("masked_only",)
 
     def __init__(
         self,
@@ -47,6 +51,18 @@ class MaskedRegionModelling(nn.Module):
         self.object = Linear(hidden, objects)
         self.attribute = Linear(hidden, attributes)
         self.feature = Linear(hidden, feature_width)
+
+    @classmethod
+    def of(cls, parts: Parts, settings: Mapping[str, Any]) -> MaskedRegionModelling:
+        """The objective of a model."""
+        return cls(
+            parts.hidden,
+            parts.object_classes,
+            parts.attribute_classes,
+            parts.feature_width,
+            parts.mask_rate,
+            bool(settings.get("masked_only", False)),
+        )
 
     def denominators(self, batch: Batch) -> dict[str, Tensor]:
         """Number of regions, masked or not; padding is not counted."""
@@ -98,6 +114,9 @@ class MaskedRegionModelling(nn.Module):
             labels, scores = labels.index_select(0, kept), scores.index_select(0, kept)
         each = functional.cross_entropy(full_precision(logits), labels, reduction="none")
         return (each * scores).sum() * self.scale
+
+
+OBJECTIVE = MaskedRegionModelling
 
 
 def _of_masked(kept: Tensor, masked: Tensor, chosen: Tensor) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lxmert.models.layers import Linear
-from lxmert.objectives import Loss, full_precision
+from lxmert.objectives import Loss, Parts, full_precision
 from lxmert.types import Batch, Encoded
 
 
@@ -15,10 +18,16 @@ class Matching(nn.Module):
 
     reads = "pooled"
     names = ("matching",)
+    switches = ()
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.classifier = Linear(hidden, 2)
+
+    @classmethod
+    def of(cls, parts: Parts, settings: Mapping[str, Any]) -> Matching:
+        """The objective of a model."""
+        return cls(parts.hidden)
 
     def denominators(self, batch: Batch) -> dict[str, Tensor]:
         """Number of examples that are asked."""
@@ -30,3 +39,6 @@ class Matching(nn.Module):
         logits = full_precision(self.classifier(encoded.pooled))
         total = functional.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
         return {"matching": Loss(total, self.denominators(batch)["matching"])}
+
+
+OBJECTIVE = Matching

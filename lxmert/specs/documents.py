@@ -91,6 +91,11 @@ def recipe_names(system: str) -> list[str]:
     return sorted(path.stem for path in recipe_path(system, "any").parent.glob("*.yaml"))
 
 
+def objective_names() -> list[str]:
+    """Pretraining objectives, sorted: each has a file of its name."""
+    return sorted(path.stem for path in (PACKAGE / "objectives").glob("[a-z]*.py"))
+
+
 def shown(path: Path) -> str:
     """A document's path as messages show it, from the root of the checkout."""
     return path.relative_to(PACKAGE.parent).as_posix()

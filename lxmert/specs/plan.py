@@ -372,6 +372,11 @@ class Plan(Resolved):
         run = self.runs[name]
         parts = self._of_run(run)
         parts["recipe"] = {key: run.recipe[key] for key in ("evaluate_batch", "cut") if key in run.recipe}
+        # What is usual goes without saying, so that it makes nothing run again.
+        if run.recipe.get("precision", "fp32") != "fp32":
+            parts["recipe"]["precision"] = run.recipe["precision"]
+        if run.quantize != "none":
+            parts["quantize"] = run.quantize
         task = self._of_task(run.task, IN_PREDICTING)
         return self._text("predict", subset=True, **parts, task=task, vision=run.vision)
 

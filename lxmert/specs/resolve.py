@@ -11,6 +11,7 @@ from lxmert.specs.documents import (
     document_names,
     document_path,
     merge,
+    objective_names,
     read_document,
     read_yaml,
     recipe_names,
@@ -49,6 +50,7 @@ class Run:
     init: str = "pretrained"  # or "scratch"; "finetuned" where published weights are taken as they are
     vision: bool = True
     weights: str | None = None  # the asset with these
+    quantize: str = "none"  # how it answers, see lxmert.models.quantized
 
 
 class Resolved:
@@ -377,6 +379,11 @@ class Resolved:
             )
             return
         size = self.corpus["systems"][name]["size"]
+        place = shown(document_path("system", name))
+        for objective in document["objectives"]:
+            if objective not in objective_names():
+                text = f'objectives: unknown objective "{objective}".{suggest(objective, objective_names())}'
+                self._mistakes.append(f"{place}: {text}")
         if self._known(f"systems/{name}", "size", size, list(sizes)):
             rules = schema("system")["properties"]["sizes"]["additionalProperties"]
             self.systems[name] = document
@@ -430,9 +437,22 @@ class Resolved:
             known = self.published_finetuned(system, task).get("weights", [])
             self._known(f"runs/{name}/weights", "published fine-tuned weights", weights, known)
         return Run(
-            name=name, task=task, system=system, recipe=recipe, init=init, vision=vision, weights=weights
+            name=name,
+            task=task,
+            system=system,
+            recipe=recipe,
+            init=init,
+            vision=vision,
+            weights=weights,
+            quantize=settings.get("quantize", "none"),
         )
 
     def _pretraining(self, system: str) -> Run:
         name = run_name(system, PRETRAIN)
-        return Run(name=name, task=PRETRAIN, system=system, recipe=self._recipe(system, PRETRAIN) or {})
+        recipe = self._recipe(system, PRETRAIN) or {}
+        known = self.systems[system]["objectives"]
+        for objective in recipe.get("objectives", {}):
+            path = f"overrides/{system}/{PRETRAIN}/objectives/{objective}"
+            if objective not in known:
+                self._complain(path, f"{system} has no such objective.{suggest(objective, known)}")
+        return Run(name=name, task=PRETRAIN, system=system, recipe=recipe)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NEEDS = ("kind", "seed", "system/system", "system/encoder", "size/hidden", "recipe/global_batch")
 
+USES_WORKERS = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bench`."""

@@ -54,10 +54,21 @@ def build_encoder(spec: dict[str, Any], vocabulary: int, feature_width: int) -> 
 def build_task_model(spec: dict[str, Any], vocabulary: int, feature_width: int, answers: int) -> TaskModel:
     """Encoder and task head with the run's initial values."""
     encoder = build_encoder(spec, vocabulary, feature_width)
-    model = TaskModel(encoder, build_head(spec["task"]["head"], spec["size"]["hidden"], answers))
+    model = TaskModel(encoder, _build_head(spec, answers))
     with torch.no_grad():
         initialise(model, derive_seed(spec.get("seed", 0), "init"), encoder.size.initial_std)
     return model
+
+
+def _build_head(spec: dict[str, Any], answers: int) -> torch.nn.Module:
+    """The head that the system's document names for this kind of task, or the default one."""
+    system, kind, hidden = spec["system"], spec["task"]["head"], spec["size"]["hidden"]
+    own = system.get("heads", {}).get(kind)
+    if own is None:
+        return build_head(kind, hidden, answers)
+    head = resolve(own, f"systems/{system['system']}/system.yaml: heads/{kind}")
+    built: torch.nn.Module = head(hidden, answers)
+    return built
 
 
 def build_pretraining_model(
@@ -73,6 +84,7 @@ def build_pretraining_model(
         regions.attribute_classes,
         answers,
         recipe["region_mask_rate"],
+        spec["system"].get("objectives"),
     )
     with torch.no_grad():
         initialise(model, derive_seed(spec["seed"], "init"), encoder.size.initial_std)

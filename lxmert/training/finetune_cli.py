@@ -22,6 +22,8 @@ NEEDS = (
     *("task/head", "task/train_on", "task/select_on", "recipe/loss/name"),
 )
 
+USES_WORKERS = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `finetune`."""

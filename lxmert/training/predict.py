@@ -24,6 +24,7 @@ from lxmert.progress import Progress
 from lxmert.state import JobState, StopSignal
 from lxmert.training.building import build_task_model
 from lxmert.training.inference import AtOnce, chunk_logits, chunks
+from lxmert.training.precision import Precision, double
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def predict(
     """The answer of every example of a split, in file order: int64 [N], and the state to clear.
 
     Args:
-        spec: the job spec.
+        spec: the job spec; it computes in the number format of its recipe, as evaluations in training do.
         features: region stores.
         examples_folder: folder of the task's examples.
         split: the split to answer.
@@ -67,6 +68,7 @@ def predict(
     answers = answers_of(weights, examples_folder)
     examples = Examples([columns], regions if spec["vision"] else None, regions.feature_width)
     model = load_task_model(spec, weights, len(answers), regions, device)
+    precision = Precision(spec["recipe"].get("precision", "fp32"), device)
 
     saved = state.load()
     found: list[np.ndarray] = [] if saved is None else [saved[0]["predicted"].numpy()]
@@ -76,7 +78,7 @@ def predict(
     progress = Progress(len(examples), "examples", f"predict {split}", start=done)
     save_seconds = spec["recipe"].get("save_every_seconds", _SAVE_SECONDS)
     last_save, at_once = time.monotonic(), AtOnce.on(device)
-    with StopSignal() as stop, quantized(model, quantize), packed(model):
+    with StopSignal() as stop, precision.lowered(), quantized(model, quantize), packed(model):
         for rows in chunks(examples, spec["recipe"]["evaluate_batch"], start=done):
             logits = chunk_logits(model, examples, rows, device, at_once)
             found.append(logits.argmax(dim=1).cpu().numpy())
@@ -130,6 +132,8 @@ def load_task_model(
     described = model_of(meta, weights)
     _check_features(described, regions, weights)
     model = build_task_model(spec, described["vocabulary"], described["feature_width"], answers)
+    if spec["recipe"].get("precision") == "fp64":
+        double(model)
     load_tensors(model, tensors, str(weights))
     return model.to(device).eval()
 

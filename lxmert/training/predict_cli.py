@@ -25,7 +25,11 @@ NEEDS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `predict`."""
-    parser.add_argument("--spec", required=True, help="job spec of the run: JSON, or @file.json")
+    parser.add_argument(
+        "--spec",
+        required=True,
+        help="job spec of the run: JSON, or @file.json; its recipe's precision counts",
+    )
     parser.add_argument("--features", required=True, nargs="+", type=Path, help="region stores")
     parser.add_argument("--examples", required=True, type=Path, help="folder of the task's examples")
     parser.add_argument("--split", required=True, help="split to answer, for example test")
@@ -34,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quantize",
         choices=("none", "int8"),
-        default="none",
-        help="int8: matrices as 8-bit integers, on the CPU; faster, and a few answers change",
+        help="int8: matrices as 8-bit integers, on the CPU; faster, and a few answers change. Left out: what"
+        " the spec says, or none",
     )
     parser.add_argument("--out", required=True, type=Path, help="submission file")
 
@@ -49,8 +53,9 @@ def run(args: argparse.Namespace) -> None:
 
     spec = read_job_spec(args.spec, needs=NEEDS)
     device = pick_device(args.gpus, args.threads)
+    quantize = args.quantize or spec.get("quantize", "none")
     predicted, state = predict(
-        spec, args.features, args.examples, args.split, args.weights, args.state, device, args.quantize
+        spec, args.features, args.examples, args.split, args.weights, args.state, device, quantize
     )
     write_submission(
         spec["task"],
@@ -63,6 +68,8 @@ def run(args: argparse.Namespace) -> None:
             "weights_sha256": sha256_file(args.weights),
             "features": {path.stem: fingerprint(path)["sha256"] for path in args.features},
             "subset": spec.get("subset"),
+            "precision": spec["recipe"].get("precision", "fp32"),
+            "quantize": quantize,
         },
     )
     state.clear()

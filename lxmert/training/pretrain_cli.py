@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NEEDS = ("run", "seed", "system/system", "system/encoder", "size", "recipe/objectives")
 
+USES_WORKERS = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `pretrain`."""

@@ -142,3 +142,14 @@ def test_a_plan_is_made_without_torch_or_numpy(root):
         "sys.exit(bool({'torch', 'numpy', 'pandas', 'snakemake'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def test_verbs_say_whether_they_start_workers(root):
+    """The command line warns where --workers would do nothing."""
+    saying, using = set(), set()
+    for name, tree in sources(root).items():
+        if name.endswith("_cli"):
+            nodes = list(ast.walk(tree))
+            saying |= {name for node in nodes if isinstance(node, ast.Name) and node.id == "USES_WORKERS"}
+            using |= {name for node in nodes if isinstance(node, ast.Attribute) and node.attr == "workers"}
+    assert saying == using and len(using) == 6

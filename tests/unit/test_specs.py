@@ -240,6 +240,20 @@ class TestPlan:
     def test_one_runs_recipe_changes_that_run(self):
         assert changed({"runs": {"vqa": {"recipe": {"optimizer": {"lr": 1e-4}}}}}) == {"finetune vqa"}
 
+    def test_how_a_run_answers_changes_its_answers_only(self):
+        settings = {"runs": {"vqa": {"quantize": "int8"}, "gqa": {"quantize": "none"}}}
+        plan = load_plan(settings)
+        assert changed(settings) == {"predict vqa"} and plan.predict_spec("gqa") == load_plan(
+            {}
+        ).predict_spec("gqa")
+        assert json.loads(plan.predict_spec("vqa"))["quantize"] == "int8"
+        assert "quantize" not in plan.finetune_spec("vqa") + plan.predict_spec("vqa_blind")
+
+    def test_a_run_answers_in_the_precision_it_learnt_in(self):
+        plan = load_plan({"runs": {"vqa": {"recipe": {"precision": "bf16"}}}})
+        recipes = [json.loads(plan.predict_spec(name))["recipe"] for name in ("vqa", "gqa")]
+        assert recipes == [{"evaluate_batch": 256, "precision": "bf16"}, {"evaluate_batch": 256}]
+
     def test_a_systems_recipe_changes_every_run_of_it(self):
         assert changed({"overrides": {"lxmert": {"vqa": {"clip_norm": 1.0}}}}) == {
             "finetune vqa",
@@ -361,6 +375,15 @@ class TestMistakes:
                 "config.yaml: overrides/lxmert/vqa/optimizer: must",
             ),
             (
+                {"runs": {"vqa": {"quantize": "int9"}}},
+                'config.yaml: runs/vqa/quantize: unknown value "int9". Did you mean "int8"?',
+            ),
+            (
+                {"overrides": {"lxmert": {"pretrain": {"objectives": {"maching": 1.0}}}}},
+                "config.yaml: overrides/lxmert/pretrain/objectives/maching: lxmert has no such objective."
+                ' Did you mean "matching"?',
+            ),
+            (
                 {"runs": {"vqa": {"recipe": {"loss": {}}}}, "tasks": ["vqa", "x"]},
                 'config.yaml: tasks/1: unknown task "x"',
             ),
@@ -404,6 +427,13 @@ class TestMistakes:
         over = {"lxmert": {"vqa": {"optimizer": {"lr": text}}}}
         assert complaint({"overrides": over})[0].endswith(f"YAML reads that as text; write {written}.")
         assert yaml.safe_load(written) == float(text)
+
+    def test_an_objective_without_a_file(self, monkeypatch):
+        known = ["masked_lm", "masked_region", "qa"]
+        monkeypatch.setattr("lxmert.specs.resolve.objective_names", lambda: known)
+        (line,) = complaint({})
+        assert line.startswith('lxmert/systems/lxmert/system.yaml: objectives: unknown objective "matching".')
+        assert line.endswith("Known: masked_lm, masked_region, qa.")
 
     def test_the_file_is_named_as_given(self):
         assert complaint({"x": 1}, "tiny.yaml")[0].startswith("tiny.yaml: x: unknown setting")

@@ -73,6 +73,16 @@ def test_documentation_and_code_run_nothing(again, root):
     assert again() == []
 
 
+def test_a_run_that_answers_with_integers(again):
+    assert again("runs: {gqa: {quantize: int8}}") == [
+        "all",
+        "predict_split gqa,submit,json",
+        "predict_split gqa,testdev,json",
+        "report",
+        "score_split gqa,testdev",
+    ]
+
+
 def test_a_run_of_its_own_recipe(again):
     assert again("runs: {gqa: {recipe: {optimizer: {lr: 2.0e-4}}}}") == [
         "all",

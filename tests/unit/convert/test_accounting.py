@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from convert_models import KINDS, build, metadata, run
 from safetensors.torch import load_file, save_file
 
 from lxmert.cli import main
+from lxmert.convert.documents import SYSTEM, read_names
 from lxmert.convert.opening import open_weights
 from lxmert.errors import LxmertError, WeightsError
 from lxmert.models.weights import model_tensors, save_weights
@@ -269,3 +271,9 @@ def test_the_verb_prints_the_report_and_ends_with_status_2(
     lines = [line for line in capsys.readouterr().err.splitlines() if " INFO " not in line]
     assert len(lines) == 1 and "2 missing" in lines[0]
     assert not list(tmp_path.glob("o.safetensors*"))
+
+
+def test_a_system_names_the_file_of_its_names(tmp_path: Path) -> None:
+    shutil.copy(SYSTEM / "keys.yaml", tmp_path / "names.yaml")
+    (tmp_path / "system.yaml").write_text("system: other\nkeys: names.yaml\n")
+    assert read_names(tmp_path).others == read_names().others != {}

@@ -8,6 +8,7 @@ import torch
 from lxmert.errors import SpecError
 from lxmert.models.heads import ClassificationHead, PairClassificationHead, build_head, warm_start_answers
 from lxmert.models.layers import initialise
+from lxmert.training.building import build_task_model
 from lxmert.types import Encoded
 
 
@@ -38,3 +39,28 @@ def test_warm_start_takes_rows_and_zeroes_the_rest() -> None:
 def test_an_unknown_head_is_explained() -> None:
     with pytest.raises(SpecError, match='Did you mean "classification"'):
         build_head("clasification", 4, 2)
+
+
+class Doubled(ClassificationHead):
+    """A head of a system's own."""
+
+    def score(self, pooled: torch.Tensor) -> torch.Tensor:
+        return 2 * super().score(pooled)
+
+
+def test_a_system_names_heads_of_its_own() -> None:
+    spec = {
+        "seed": 3,
+        "system": {"system": "mine", "encoder": "lxmert.models.lxmert:LxmertEncoder"},
+        "size": {"hidden": 8, "heads": 2, "intermediate": 8, "language_layers": 1, "relation_layers": 0}
+        | {"cross_layers": 1, "max_positions": 4},
+        "task": {"head": "classification"},
+    }
+    assert type(build_task_model(spec, 9, 5, 3).head) is ClassificationHead
+    spec["system"]["heads"] = {"classification": f"{__name__}:Doubled"}
+    assert type(build_task_model(spec, 9, 5, 3).head) is Doubled
+    spec["system"]["heads"] = {"classification": "lxmert.models.heads:Trebled"}
+    with pytest.raises(
+        SpecError, match='mine/system.yaml: heads/classification: "lxmert.models.heads:Trebled"'
+    ):
+        build_task_model(spec, 9, 5, 3)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import pytest
 import torch
 from torch.nn import functional
@@ -11,7 +14,9 @@ from lxmert.errors import SpecError
 from lxmert.models.layers import initialise
 from lxmert.models.lxmert import LxmertEncoder
 from lxmert.models.pretraining import PretrainingModel, build_pretraining
+from lxmert.objectives import Parts, find_objective
 from lxmert.objectives.masked_region import MaskedRegionModelling
+from lxmert.specs.documents import PACKAGE, objective_names, read_yaml
 from lxmert.types import Batch, Encoded
 
 SIZE = {
@@ -29,9 +34,9 @@ ALL = {"masked_lm": 1.0, "matching": 1.0, "masked_region": {"object": 1.0}, "qa"
 B, L, R, F = 4, 6, 3, 5
 
 
-def build(objectives: dict | None = None, seed: int = 1) -> PretrainingModel:
+def build(objectives: dict | None = None, seed: int = 1, order: list[str] | None = None) -> PretrainingModel:
     encoder = LxmertEncoder(SIZE, 30, F)
-    model = build_pretraining(encoder, ALL if objectives is None else objectives, 7, 4, 9)
+    model = build_pretraining(encoder, ALL if objectives is None else objectives, 7, 4, 9, order=order)
     initialise(model, seed)
     return model.double()
 
@@ -193,3 +198,41 @@ def test_the_decoder_shares_the_word_embeddings() -> None:
     words = model.encoder.embeddings.words.weight
     assert model.objectives["masked_lm"].words is words
     assert sum(parameter is words for parameter in model.parameters()) == 1
+
+
+def test_every_objective_is_found_by_its_file() -> None:
+    listed = read_yaml(PACKAGE / "systems" / "lxmert" / "system.yaml")["objectives"]
+    assert sorted(listed) == objective_names() and len(listed) == 4
+    losses = [name for objective in listed for name in find_objective(objective).names]
+    assert len(losses) == len(set(losses)) == 6
+    assert list(build({name: ALL[name] for name in sorted(ALL)}, order=listed).objectives) == listed
+
+
+def test_a_new_objective_is_a_file_and_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but its module and what a system lists must know it."""
+
+    class Length(torch.nn.Module):
+        reads, names, switches = "pooled", ("length",), ("squared",)
+
+        def __init__(self, hidden: int, squared: bool) -> None:
+            super().__init__()
+            self.score, self.squared = torch.nn.Linear(hidden, 1), squared
+
+        @classmethod
+        def of(cls, parts: Parts, settings: dict) -> Length:
+            return cls(parts.hidden, settings.get("squared", False))
+
+    monkeypatch.setitem(sys.modules, "lxmert.objectives.length", types.SimpleNamespace(OBJECTIVE=Length))
+    monkeypatch.setattr("lxmert.objectives.objective_names", lambda: ["length", "qa"])
+    model = build({"qa": 1.0, "length": {"length": 0.5, "squared": True}}, order=["length", "qa"])
+    assert list(model.objectives) == ["length", "qa"] and model.weights == {"length": 0.5, "qa": 1.0}
+    assert model.objectives["length"].squared
+    with pytest.raises(SpecError, match="recipe/objectives/qa: the system has no such objective"):
+        build({"qa": 1.0}, order=["length"])
+    with pytest.raises(SpecError, match='length/square: unknown setting. Did you mean "squared"'):
+        build({"length": {"square": True}})
+
+
+def test_a_loss_without_a_weight_counts_nothing() -> None:
+    model = build({"masked_region": {"object": None, "attribute": 2.0}})
+    assert model.weights == {"object": 0.0, "attribute": 2.0, "feature": 1.0}

@@ -15,11 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_task import CPU, TinyTask, finetune_inputs, weights_of
 
+from lxmert.cli import main
 from lxmert.convert.converting import Wish, convert
 from lxmert.data.batching import Examples
 from lxmert.data.regions import RegionSource
 from lxmert.errors import Interrupted, SpecError, WeightsError
 from lxmert.models.weights import save_weights
+from lxmert.training import inference
 from lxmert.training import predict as predict_module
 from lxmert.training.finetune import finetune
 from lxmert.training.inference import chunk_logits
@@ -70,6 +72,46 @@ def test_prediction_by_integers_keeps_nearly_all_answers(tiny: TinyTask, tmp_pat
     assert state.folder.exists() and predict(*arguments, tmp_path / "int8", CPU)[0].tolist() == plain.tolist()
     with pytest.raises(SpecError, match='--quantize: unknown kind "int9". Did you mean "int8"?'):
         predict(*arguments, tmp_path / "other", CPU, "int9")
+
+
+def test_a_run_answers_in_the_precision_it_was_chosen_in(
+    tiny: TinyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluation that chose the weights, and the submission: the same logits, bit for bit."""
+    seen: list[torch.Tensor] = []
+    plain = chunk_logits
+
+    def noting(*arguments: Any) -> torch.Tensor:
+        seen.append(plain(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(inference, "chunk_logits", noting)
+    monkeypatch.setattr(predict_module, "chunk_logits", noting)
+    for precision, kind in (("bf16", torch.bfloat16), ("fp64", torch.float64)):
+        spec = tiny.spec(recipe={"precision": precision, "max_steps": 6})
+        trainer, meta = finetune(spec, finetune_inputs(tiny), tmp_path / precision, CPU, 0)
+        save_weights(tmp_path / "w.safetensors", weights_of(trainer), meta)
+        chosen = seen[-1]
+        folder, weights = tiny.folder / "single", tmp_path / "w.safetensors"
+        predict(spec, tiny.features, folder, "valid", weights, tmp_path / f"p-{precision}", CPU)
+        assert seen[-1].dtype == kind and torch.equal(seen[-1], chosen)
+
+
+def test_the_command_answers_as_the_spec_says_unless_told_otherwise(
+    tiny: TinyTask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = tiny.spec(recipe={"max_steps": 3})
+    trainer, meta = finetune(spec, finetune_inputs(tiny), tmp_path / "state", CPU, 0)
+    save_weights(tmp_path / "w.safetensors", weights_of(trainer), meta)
+    verb = ["--threads", "1", "--workers", "2", "predict", "--spec", json.dumps({**spec, "quantize": "int8"})]
+    verb += ["--features", *map(str, tiny.features), "--examples", str(tiny.folder / "single")]
+    verb += ["--split", "valid", "--weights", str(tmp_path / "w.safetensors")]
+    verb += ["--state", str(tmp_path / "p"), "--out", str(tmp_path / "valid.json")]
+    for options, quantize in (([], "int8"), (["--quantize", "none"], "none")):
+        assert main([*verb, *options]) == 0
+        record = json.loads((tmp_path / "valid.json.meta.json").read_text())
+        assert (record["quantize"], record["precision"]) == (quantize, "fp32")
+    assert "WARNING lxmert.cli: --workers 2: predict loads its data itself" in capsys.readouterr().err
 
 
 def test_prediction_resumes_and_keeps_file_order(
