@@ -311,6 +311,7 @@ def test_a_picture_is_decoded_to_its_last_pixel(number):
             read_picture(body[: int(len(body) * share)])
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_dots_and_bombs_are_no_photographs():
     for width, height in ((1, 1), (400, 4), (12_000, 12_000), (60_000, 60_000)):
         head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
