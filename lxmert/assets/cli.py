@@ -15,7 +15,7 @@ from lxmert.assets.inventory import verify
 from lxmert.assets.listing import listing, listing_text
 from lxmert.assets.lock import Lock
 from lxmert.assets.places import Places, Settings, read_settings
-from lxmert.assets.planning import crawled_assets, needed_assets, plan_download
+from lxmert.assets.planning import crawled_assets, named_crawls, needed_assets, plan_download
 from lxmert.errors import DownloadError, SpecError
 from lxmert.specs import Plan, load_plan
 from lxmert.specs.documents import read_yaml
@@ -110,7 +110,10 @@ def _plan(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) ->
     if args.names:
         places = Places(args.root.resolve(), args.corpus)
         branches = branches_of(args)
-        assets, crawled = catalogue.needed(args.names, branches), []
+        assets, crawled = (
+            catalogue.needed(args.names, branches),
+            named_crawls(args.names, branches, catalogue),
+        )
         title = ", ".join(args.names)
     else:
         plan = _graph(args)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from lxmert.assets.lock import Lock
 from lxmert.assets.meter import gigabytes
 from lxmert.assets.mirrors import hint, sources
 from lxmert.assets.places import Places, Settings, missing_name
-from lxmert.specs.plan import Plan
+from lxmert.specs.plan import CRAWL, Plan
 
 _WORDS = {
     "skip": "there already, skipped",
@@ -43,6 +43,15 @@ def crawled_assets(plan: Plan, catalogue: Catalogue) -> list[Asset]:
         return []
     wanted = [asset.id for name in plan.feature_files() for asset in catalogue.providers(f"raw/{name}")]
     return [catalogue[name] for name in dict.fromkeys(wanted) if catalogue[name].crawl]
+
+
+def named_crawls(targets: Iterable[str], branches: Mapping[str, str], catalogue: Catalogue) -> list[Asset]:
+    """The same of targets in these branches."""
+    if branches["nlvr2_images"] != CRAWL:
+        return []
+    return [
+        asset for asset in catalogue.needed(targets, {**branches, "nlvr2_images": "archive"}) if asset.crawl
+    ]
 
 
 @dataclass

@@ -132,6 +132,14 @@ def test_subset_lists_anew(again):
     assert not [job for job in jobs if job.startswith(("generate", "vocabulary"))]
 
 
+def test_another_rule_for_missing_images_prepares_anew(again):
+    """The image sets, their features and the vocabulary are as they were."""
+    jobs = again("missing_images: {train: 0.2, evaluated: answer}")
+    assert {"prepare sample,nlvr2", "prepare sample,pretrain", "finetune_run nlvr2"} <= set(jobs)
+    made = ("generate", "list_images", "extract", "merge", "vocabulary", "train_detector")
+    assert not [job for job in jobs if job.startswith(made)]
+
+
 @pytest.mark.parametrize("settings", ["seed: 3", "sample: {scale: 0.5}"], ids=["seed", "scale"])
 def test_another_world_is_listed_anew(again, settings):
     jobs = again(settings)

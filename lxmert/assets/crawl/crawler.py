@@ -120,7 +120,7 @@ class Crawl:
             manners.per_host, manners.interval_seconds, manners.host_failures
         )
         self._guard = threading.Lock()
-        self._progress = Progress(len(records.images), "images", f"crawl {asset.id}")
+        self._progress: Progress | None = None
         self._tally: Counter[str] = Counter()
         self._failed = False
 
@@ -139,7 +139,8 @@ class Crawl:
                 self._queue()
                 self._work()
             finally:
-                self._progress.close()
+                if self._progress is not None:
+                    self._progress.close()
                 self._status.rewrite()
         if self._stopped():
             raise Interrupted(f"{self._asset.id}: what came is kept")
@@ -160,8 +161,17 @@ class Crawl:
                 by_address.setdefault(image.address, []).append(image)
             else:
                 self._count(known)
+        settled = self._tally.total()
+        self._progress = Progress(
+            len(self._records.images), "images", f"crawl {self._asset.id}", start=settled
+        )
         if by_address:
-            log.info("%s: %s addresses to ask", self._asset.id, count(len(by_address)))
+            log.info(
+                "%s: %s images are settled, %s addresses to ask",
+                self._asset.id,
+                count(settled),
+                count(len(by_address)),
+            )
         for number, (url, images) in enumerate(by_address.items()):
             # Where no host is asked, mirrors may have the images all the same.
             nobody = f"nobody {number % self._manners.connections}"
@@ -305,8 +315,9 @@ class Crawl:
     def _count(self, status: Status) -> None:
         with self._guard:
             self._tally[status.state] += 1
-            missing = self._tally.total() - self._tally[DONE]
-            self._progress.advance(1, f"{count(self._tally[DONE])} there, {count(missing)} missing")
+            if self._progress is not None:
+                missing = self._tally.total() - self._tally[DONE]
+                self._progress.advance(1, f"{count(self._tally[DONE])} there, {count(missing)} missing")
 
 
 def _distance(image: Wanted, body: bytes) -> int | None:

@@ -162,7 +162,9 @@ class Fetcher:
     def _new_session(self) -> requests.Session:
         session = requests.Session()
         session.trust_env = False  # no passwords of ~/.netrc for strangers; proxies are asked for above
-        session.headers.update({"User-Agent": f"lxmert/{__version__}", "Accept-Encoding": "identity"})
+        # Some hosts turn away whoever does not say what it wants.
+        agent = f"lxmert/{__version__} (single images of a research data set, each once)"
+        session.headers.update({"User-Agent": agent, "Accept-Encoding": "identity"})
         for scheme in ("http://", "https://"):
             session.mount(scheme, _GuardedAdapter(self._trusted))
         return session

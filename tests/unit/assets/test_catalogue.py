@@ -21,7 +21,7 @@ from lxmert.assets.catalogue import (
 )
 from lxmert.assets.mirrors import hint, sources
 from lxmert.assets.places import Places, Settings, missing_name
-from lxmert.assets.planning import crawled_assets, needed_assets, plan_download
+from lxmert.assets.planning import crawled_assets, named_crawls, needed_assets, plan_download
 from lxmert.errors import SpecError
 from lxmert.specs import load_plan
 from lxmert.specs.documents import PACKAGE
@@ -208,6 +208,9 @@ def test_the_plan_tells_of_a_crawl_and_its_terms(tmp_path: Path) -> None:
     assert found.groups["crawl"] == crawled and not found.is_complete and found.fetch_bytes == 0
     assert found.disk_bytes == sum(asset.unpacked_bytes for asset in crawled) > 20e9
     assert "to crawl                  19 GB  nlvr2_images_train" in found.text("plan")
+    branches = {**DEFAULT_BRANCHES, "features": "extract"}
+    assert named_crawls(["nlvr2"], {**branches, "nlvr2_images": "crawl"}, CATALOGUE) == crawled
+    assert named_crawls(["nlvr2"], branches, CATALOGUE) == []
     for asset in crawled:
         places.crawls.mkdir(parents=True, exist_ok=True)
         (places.crawls / missing_name(asset.id)).write_text("{}")

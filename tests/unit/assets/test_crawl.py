@@ -466,6 +466,21 @@ def test_a_host_that_asks_for_patience_gets_it(small):
     assert time.monotonic() - began >= 0.2 and small.found() == small.bodies
 
 
+def test_progress_counts_what_is_there_and_what_is_not(small, caplog, monkeypatch):
+    monkeypatch.setattr("lxmert.progress._LINE_SECONDS", 0.0)
+    small.script(small.name(0, 0), "status:404")
+    small.script(small.name(0, 1), "status:503")
+    with caplog.at_level(logging.INFO):
+        small.crawl()
+    shown = [text for text in caplog.messages if text.startswith("crawl nlvr2_images_dev: 6/6 images")]
+    assert shown and "images/s, 0 s left, 4 there, 2 missing" in shown[-1]
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        small.crawl()
+    assert "5 images are settled, 1 addresses to ask" in caplog.text
+    assert "crawl nlvr2_images_dev: 6/6 images" in caplog.text
+
+
 def test_stopped_between_images_and_gone_on(server, places):
     small = SmallSet(places, server, pairs=20)
     small.write()
