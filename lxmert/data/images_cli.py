@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from pathlib import Path
 
 from lxmert.data.images import gqa_image_ids, write_listing
 
 log = logging.getLogger(__name__)
+
+# What config says of questions whose images are missing. No parameter of the graph's jobs, since a listing of
+# images that are all there is the same.
+MISSING_IMAGES = "LXMERT_MISSING_IMAGES"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--only-gqa", type=Path, help="keep the images that this GQA question file asks about"
     )
     parser.add_argument(
-        "--allow-missing", action="store_true", help="with --only-gqa: keep those that are there"
+        "--allow-missing",
+        action="store_true",
+        default=os.environ.get(MISSING_IMAGES) == "answer",
+        help="with --only-gqa: keep those that are there",
     )
     parser.add_argument("--subset", type=int, help="keep at most so many images")
     parser.add_argument("--out", required=True, type=Path, help="JSON file to write")

@@ -44,12 +44,13 @@ BACKBONE = f"weights/{CORPUS}/detector_backbone.safetensors"
 PUBLISHED_FEATURES = PLAN.branches["features"] == "download"
 
 # Jobs run this checkout's package, also under --directory and in an environment of their own. How files are
-# fetched, where scalars go and what becomes of bad images (which changes no features) are no parameters of a job:
-# other ones make nothing run again.
+# fetched, where scalars go and what becomes of bad or missing images (which changes neither features nor listings)
+# are no parameters of a job: other ones make nothing run again.
 EXPORTED = {
     "PYTHONPATH": str(workflow.basedir),
     "LXMERT_ASSETS": json.dumps(PLAN.config["assets"]),
     "LXMERT_BAD_IMAGES": PLAN.bad_images,
+    "LXMERT_MISSING_IMAGES": PLAN.config["missing_images"]["evaluated"],
     "LXMERT_TENSORBOARD": PLAN.config["tensorboard"] or "",
 }
 SETTINGS = " ".join(f"{name}={shlex.quote(text)}" for name, text in EXPORTED.items())
@@ -181,8 +182,6 @@ def listing_options(wildcards: Wildcards) -> str:
         options = [f"--folder {RAW}/{image_set['folder']}"]
         if "only_gqa" in image_set:
             options.append(f"--only-gqa {RAW}/{image_set['only_gqa']}")
-            if PLAN.config["missing_images"]["evaluated"] == "answer":
-                options.append("--allow-missing")
     if PLAN.config["subset"]:
         options.append(f"--subset {PLAN.config['subset']}")
     return " ".join(options)

@@ -198,7 +198,7 @@ def test_equal_input_gives_equal_bytes(tree):
     assert written[0] == written[1] and len(written[0]) == 5
 
 
-def test_a_listing_may_lack_images_that_questions_ask_about(tree, tmp_path):
+def test_a_listing_may_lack_images_that_questions_ask_about(tree, tmp_path, monkeypatch):
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "n91.jpg").write_bytes(b"x")
@@ -207,6 +207,9 @@ def test_a_listing_may_lack_images_that_questions_ask_about(tree, tmp_path):
     command += ["--only-gqa", str(tree.raw / "gqa/testdev_balanced_questions.json")]
     assert main(command) == 2
     assert main([*command, "--allow-missing"]) == 0
+    out.unlink()
+    monkeypatch.setenv("LXMERT_MISSING_IMAGES", "answer")
+    assert main(command) == 0
     assert [image["id"] for image in json.loads(out.read_text())["images"]] == ["n91"]
 
 
