@@ -15,7 +15,7 @@ from lxmert.assets.inventory import verify
 from lxmert.assets.listing import listing, listing_text
 from lxmert.assets.lock import Lock
 from lxmert.assets.places import Places, Settings, read_settings
-from lxmert.assets.planning import crawled_assets, named_crawls, needed_assets, plan_download
+from lxmert.assets.planning import crawled_assets, named_crawls, needed_assets, plan_download, read_places
 from lxmert.errors import DownloadError, SpecError
 from lxmert.specs import Plan, load_plan
 from lxmert.specs.documents import read_yaml
@@ -110,20 +110,20 @@ def _plan(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) ->
     if args.names:
         places = Places(args.root.resolve(), args.corpus)
         branches = branches_of(args)
-        assets, crawled = (
-            catalogue.needed(args.names, branches),
-            named_crawls(args.names, branches, catalogue),
-        )
+        assets, also = catalogue.needed(args.names, branches), []
+        crawled = named_crawls(args.names, branches, catalogue)
         title = ", ".join(args.names)
     else:
         plan = _graph(args)
         places = Places(args.root.resolve(), plan.corpus_name)
         branches, assets = plan.branches, needed_assets(plan, catalogue)
-        crawled = crawled_assets(plan, catalogue)
+        crawled, also = crawled_assets(plan, catalogue), read_places(plan)
         title = f"corpus {plan.corpus_name}: {', '.join(plan.config['tasks'])}"
         if not assets:
             return f"{title}: nothing to fetch; the graph makes its data itself."
-    found = plan_download(assets, places, settings, crawled, args.everything)
+    if args.everything:
+        also = [place for asset in assets for place in asset.everything]
+    found = plan_download(assets, places, settings, crawled, also)
     if args.json:
         return json.dumps(found.to_json(), indent=2, sort_keys=True)
     return found.text(f"{title} with " + ", ".join(f"{name}: {value}" for name, value in branches.items()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,11 @@ def named_crawls(targets: Iterable[str], branches: Mapping[str, str], catalogue:
     return [
         asset for asset in catalogue.needed(targets, {**branches, "nlvr2_images": "archive"}) if asset.crawl
     ]
+
+
+def read_places(plan: Plan) -> list[str]:
+    """Places of the catalogue that the graph of a configuration reads."""
+    return [f"raw/{name}" for name in plan.all_raw_files()]
 
 
 @dataclass
@@ -129,7 +134,7 @@ def plan_download(
     places: Places,
     settings: Settings,
     crawled: Iterable[Asset] = (),
-    everything: bool = False,
+    also: Collection[str] = (),
 ) -> DownloadPlan:
     """What fetching these assets would be, and crawling those; reads no bytes and asks nobody.
 
@@ -138,14 +143,14 @@ def plan_download(
         places: where it goes.
         settings: what the user decided.
         crawled: archives whose images are asked for one by one instead.
-        everything: count what is left out by default too.
+        also: places that are left out by default and wanted all the same.
     """
     records = Lock(places.lock_file).read()
     groups: dict[str, list[Asset]] = {name: [] for name in _WORDS}
     unpacked = {}
     for asset in assets:
         record = records.get(asset.id)
-        found = slots(asset, places, asset.everything if everything else ())
+        found = slots(asset, places, also)
         groups[_group(asset, found, places, settings, record)].append(asset)
         own = own_slots(found, record)
         missing = [slot.member for slot in unfilled(found, record) if slot.member and slot not in own]

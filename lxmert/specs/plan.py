@@ -54,7 +54,12 @@ class Plan(Resolved):
         """The folder of an image set below the raw files, and what restricts it."""
         for dataset in self.datasets.values():
             if name in dataset["image_sets"]:
-                return dict(dataset["image_sets"][name])
+                found = dict(dataset["image_sets"][name])
+                elsewhere = found.pop("gqa_folder", None)
+                if elsewhere and self.config["detector_images"] == "gqa":
+                    del found["images"]  # GQA's archive holds pictures of its own too
+                    found["folder"] = elsewhere
+                return found
         known = [image_set for dataset in self.datasets.values() for image_set in dataset["image_sets"]]
         raise SpecError(f"{name}: unknown image set.{suggest(name, known)}")
 

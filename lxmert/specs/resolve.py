@@ -95,6 +95,10 @@ class Resolved:
         self._choose_splits()
         if self.config["minival"] == "drawn":
             self._draw_minival()
+        if self.config["detector_images"] != "genome" and self.corpus["raw"] != "assets":
+            self._complain(
+                "detector_images", f"corpus {self.corpus_name} has images of its own; leave it out."
+            )
         self._check_tasks_have_data()
         self.detector = self._detector()
         self._check_own_detector()

@@ -28,6 +28,7 @@ CASES = [
         "further_splits/nlvr2: nobody published features of hidden; set features: extract.",
     ),
     ("minival: drawn", "minival: corpus sample has images of its own"),
+    ("detector_images: gqa", "detector_images: corpus sample has images of its own"),
     ("{corpus: full, minival: drawn, annotations: published}", "minival: the published annotations are of"),
     ("runs: {mine: {init: scratch}}", "runs/mine/task: missing; add it"),
     ("sample: {scale: 0}", "sample/scale: 0 is too small; give more than 0."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -194,12 +195,17 @@ def test_all_questions_of_the_full_corpus(snakemake, tmp_path, overlay, annotati
     arguments = ["--dry-run", "--printshellcmds", "--configfile"]
     outcome = snakemake(tmp_path, *arguments, overlay(settings + "}"), "--", target)
     assert outcome.status == 0, outcome.text
-    assert "fetch full,gqa_questions" in outcome.jobs and "--everything" not in outcome.text
+    assert (
+        "fetch full,gqa_questions" in outcome.jobs
+        and "gqa_questions --corpus full --places" not in outcome.text
+    )
     outcome = snakemake(
         tmp_path, *arguments, overlay(settings + ", train_on: {gqa: [train_all, valid]}}"), "--", target
     )
     assert outcome.status == 0, outcome.text
-    assert "assets fetch gqa_questions --corpus full --everything --out-receipt" in outcome.text
+    # What is left out by default and read here is asked for by name, and nothing else with it.
+    found = re.search(r"assets fetch gqa_questions --corpus full --places (.*) --out-receipt", outcome.text)
+    assert found and "raw/gqa/train_all_questions" in found[1] and "challenge" not in found[1]
 
 
 def test_what_is_to_be_fetched_is_said_before_a_long_job(snakemake, writer, tmp_path, overlay):

@@ -16,7 +16,12 @@ if workflow.basedir not in sys.path:
 
 from lxmert.assets.catalogue import load_catalogue
 from lxmert.assets.places import Places, read_settings
-from lxmert.assets.planning import crawled_assets, needed_assets, plan_download
+from lxmert.assets.planning import (
+    crawled_assets,
+    needed_assets,
+    plan_download,
+    read_places,
+)
 from lxmert.errors import LxmertError
 from lxmert.specs import Plan, load_plan
 from lxmert.specs.minival import DRAWN_FROM, DRAWN_IDS, DRAWN_NUMBER
@@ -132,7 +137,9 @@ def announce_downloads(although_complete: bool) -> None:
         return
     settings = read_settings(PLAN.config["assets"], "config.yaml", os.environ)
     crawled = crawled_assets(PLAN, load_catalogue())
-    found = plan_download(assets, Places(Path.cwd(), CORPUS), settings, crawled=crawled)
+    found = plan_download(
+        assets, Places(Path.cwd(), CORPUS), settings, crawled, read_places(PLAN)
+    )
     if although_complete or not found.is_complete:
         chosen = ", ".join(f"{name}: {value}" for name, value in PLAN.branches.items())
         ANNOUNCED.append(found.text(f"corpus {CORPUS} with {chosen}"))
@@ -148,7 +155,7 @@ def announced_downloads(wildcards: Wildcards) -> list[str]:
 def places_option(wildcards: Wildcards) -> str:
     """Options that say which files are read of an asset: some are made of others, some left out by default."""
     asset = load_catalogue()[wildcards.asset]
-    read = {f"raw/{name}" for name in PLAN.all_raw_files()}
+    read = read_places(PLAN)
     places = [
         place
         for place in asset.places()

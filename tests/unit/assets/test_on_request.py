@@ -87,9 +87,9 @@ def test_what_is_wanted_is_what_is_counted(script: Script, capsys: pytest.Captur
     assert asset.unpacked_bytes_of(asset.wanted_members(asset.everything)) == 43_020_000
     places = Places(Path.cwd())
     assert plan_download([asset], places, Settings()).disk_bytes == 20_400
-    assert plan_download([asset], places, Settings(), everything=True).disk_bytes == 43_020_400
+    assert plan_download([asset], places, Settings(), also=asset.everything).disk_bytes == 43_020_400
     fetch(asset, places, Settings(), SHORT)
-    found = plan_download([asset], places, Settings(), everything=True)
+    found = plan_download([asset], places, Settings(), also=asset.everything)
     assert found.groups["fetch"] == [asset] and found.disk_bytes == 43_000_400  # what is there is not counted
     assert plan_download([asset], places, Settings()).disk_bytes == 0
 
