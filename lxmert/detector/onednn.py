@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lxmert import kernels
+
 
 def in_one_pass(x: Tensor) -> bool:
     """Whether `convolve` serves for this input: float32 on the CPU, channels innermost, no gradient."""
@@ -26,6 +28,8 @@ def in_one_pass(x: Tensor) -> bool:
         and torch.backends.mkldnn.enabled
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
+        and kernels.has("convolution")
+        and kernels.has("linear")
     )
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from lxmert import kernels
 from lxmert.models.products import by_onednn, pointwise
 
 _TOKENS = 2048  # of one product, about; oneDNN chooses the layout for it
@@ -48,7 +49,7 @@ def packed(model: nn.Module) -> Iterator[None]:
     layers = [module for module in model.modules() if isinstance(module, Attention | FeedForward)]
     linears = [part for layer in layers for part in layer.children() if isinstance(part, Linear)]
     for linear in linears:
-        if by_onednn(linear.weight, linear.weight):
+        if by_onednn(linear.weight, linear.weight) and kernels.has("packed_linear"):
             linear.packed = Packed(linear.weight, linear.bias)
     try:
         yield

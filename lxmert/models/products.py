@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lxmert import kernels
+
 # Below this many weights a call of oneDNN costs more than it saves.
 _LEAST_WEIGHTS = 256 * 256
 
@@ -80,6 +82,8 @@ def finish_product(values: Tensor, gelu: bool, residual: Tensor | None) -> Tenso
 
 def by_onednn(tokens: Tensor, weight: Tensor) -> bool:
     """Whether :func:`product` asks oneDNN: float32 on the CPU, large enough, and not being compiled."""
+    if torch.compiler.is_compiling():
+        return False
     return (
         tokens.device.type == "cpu"
         and tokens.dtype == weight.dtype == torch.float32
@@ -87,5 +91,5 @@ def by_onednn(tokens: Tensor, weight: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
+        and kernels.has("linear")
     )

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from lxmert import kernels
 from lxmert.errors import SpecError, suggest
 
 KINDS = ("none", "int8")
@@ -32,7 +33,7 @@ class Quantized:
         self.scales = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
         self.values = (weight / self.scales[:, None]).round_().to(torch.int8)
         # Without the dot-product instructions sums of two products saturate at 16 bits: 7-bit tokens then.
-        self.reduce_range = not torch.cpu._is_vnni_supported()
+        self.reduce_range = not kernels.counts_int8_in_32_bits()
         self._packed: dict[tuple[int, int], object] = {}
 
     def __call__(self, tokens: Tensor, rows: tuple[int, int] | None = None) -> Tensor:
@@ -72,6 +73,7 @@ def quantized(model: nn.Module, kind: str) -> Iterator[None]:
     layers = [module for module in model.modules() if isinstance(module, Attention | FeedForward)]
     linears = [part for layer in layers for part in layer.children() if isinstance(part, nn.Linear)]
     if kind == "int8":
+        _require_int8()
         for linear in linears:
             if linear.weight.device.type != "cpu":
                 raise SpecError("--quantize int8: works on the CPU only. Say --gpus 0, or leave it out.")
@@ -81,6 +83,17 @@ def quantized(model: nn.Module, kind: str) -> Iterator[None]:
     finally:
         for linear in linears:
             linear.quantized = None  # type: ignore[assignment]
+
+
+def _require_int8() -> None:
+    """There is no public way that is as fast, and a run that says int8 should not answer in floats."""
+    try:
+        Quantized(torch.ones(4, 8, device="cpu"), torch.ones(4, device="cpu"))(torch.ones(2, 8, device="cpu"))
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
+        raise SpecError(
+            f"--quantize int8: PyTorch {torch.__version__} cannot multiply 8-bit integers here"
+            f" ({type(error).__name__}). Leave it out (runs: quantize), or take another release of PyTorch."
+        ) from error
 
 
 def _has_onednn() -> bool:

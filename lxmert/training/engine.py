@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from lxmert import kernels
 from lxmert.errors import SpecError
 from lxmert.training.precision import double
 
@@ -78,9 +79,7 @@ def _require_compiler(device: torch.device) -> None:
                 " clang++. Install one, name it in CXX, or set compile: false."
             )
         return
-    from torch.utils._triton import has_triton
-
-    if not has_triton():
+    if not kernels.has_triton():
         raise SpecError(
             f"recipe/compile: torch.compile needs Triton on {device}, which this PyTorch has not."
             " Install triton, or set compile: false."

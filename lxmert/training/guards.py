@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lxmert import kernels
 from lxmert.errors import LxmertError, SpecError, suggest
 
 log = logging.getLogger(__name__)
@@ -61,8 +62,8 @@ def name_some(names: Sequence[str]) -> str:
 @torch.no_grad()
 def are_finite(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether all numbers of all tensors are finite; reads each once."""
-    norms = torch._foreach_norm(list(tensors), float("inf"))
-    return bool(torch.isfinite(torch.stack(norms)).all())
+    largest = kernels.norms(tensors, float("inf"))
+    return bool(torch.isfinite(torch.stack(largest)).all())
 
 
 @dataclass(frozen=True)

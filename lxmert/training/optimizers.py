@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lxmert import kernels
 from lxmert.errors import SpecError, WeightsError, suggest
 
 # With t this large, 1 - beta ** t is exactly 1: the fused kernel then corrects no bias.
@@ -77,7 +78,11 @@ class Optimizer:
         if not names:
             return
         if self.bias_correction:
-            torch._foreach_add_([self.steps[name] for name in names], 1.0)
+            kernels.count_up([self.steps[name] for name in names])
+        if not kernels.has("adamw"):
+            for name in names:
+                self._update_by_parts(name, self.lr * factor, grad_scale)
+            return
         # The kernel divides gradients by its scale, and writes the result back.
         inverse = None if grad_scale is None else grad_scale.float().reciprocal().reshape(1)
         torch._fused_adamw_(
@@ -96,6 +101,21 @@ class Optimizer:
             maximize=False,
             grad_scale=inverse,
         )
+
+    def _update_by_parts(self, name: str, lr: float, grad_scale: Tensor | None) -> None:
+        """What the kernel does, for one parameter by public operations, which read memory ten times."""
+        parameter, first, second = self.parameters[name], self.first[name], self.second[name]
+        gradient = parameter.grad
+        assert gradient is not None
+        if grad_scale is not None:
+            gradient.mul_(grad_scale.to(gradient.dtype))
+        beta1, beta2 = self.betas
+        parameter.mul_(1 - lr * self.weight_decay)
+        first.lerp_(gradient, 1 - beta1)
+        second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        steps = float(self.steps[name])
+        root = (second.sqrt() / (1 - beta2**steps) ** 0.5).add_(self.eps)
+        parameter.addcdiv_(first, root, value=-lr / (1 - beta1**steps))
 
     def state_dict(self) -> dict[str, Tensor]:
         """All state: "first.NAME", "second.NAME" and, where bias is corrected, "steps.NAME"."""
@@ -188,7 +208,7 @@ def global_norm(gradients: Sequence[Tensor]) -> Tensor:
     """L2 norm over all gradients together, a float32 scalar; 0 for none."""
     if not gradients:
         return torch.zeros(())
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients))))
+    return torch.linalg.vector_norm(torch.stack(kernels.norms(gradients)))
 
 
 def clip_scale(norm: Tensor, max_norm: float | None) -> Tensor | None:

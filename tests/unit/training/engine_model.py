@@ -73,17 +73,19 @@ def step_of(
     precision: str = "fp32",
     micro_batch: int | None = None,
     lr: float = 1e-2,
+    device: str = "cpu",
 ) -> TrainingStep:
     if precision == "fp64":
         double(made)
-    device = torch.device("cpu")
+    place = torch.device(device)
+    made.to(place)
     return TrainingStep(
         Task(made, made.encoder.noise, made, made.denominators, made.weights),
         BertAdam(made.named_parameters(), lr=lr),
         clip_norm=1.0,
-        precision=Precision(precision, device),
+        precision=Precision(precision, place),
         ranks=Ranks(),
-        device=device,
+        device=place,
         micro_batch=micro_batch,
     )
 

@@ -1,12 +1,13 @@
 """Trains the tiny task on several ranks, once for each job named; started by `torchrun`.
 
-Arguments: the folder of the tiny task, a folder for states, then jobs: a precision, whose curve is
-wanted, or a fault of `FAULTS`, which leaves `FAULT.RANK.json` with what that rank made of it.
+Arguments: the folder of the tiny task, a folder for states, `cpu` or `cuda`, then jobs: a precision, whose
+curve is wanted, or a fault of `FAULTS`, which leaves `FAULT.RANK.json` with what that rank made of it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,15 +96,18 @@ def train_with_fault(tiny: TinyTask, fault: str, folder: Path, ranks: Ranks) -> 
     (folder / f"{fault}.{ranks.rank}.json").write_text(json.dumps(found))
 
 
-def main(task: str, states: str, *jobs: str) -> None:
+def main(task: str, states: str, kind: str, *jobs: str) -> None:
     torch.set_num_threads(1)
     tiny = TinyTask(Path(task), make=False)
-    ranks = ProcessGroup(CPU)
+    device = torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else CPU
+    if kind == "cuda":
+        torch.cuda.set_device(device)
+    ranks = ProcessGroup(device)
     for job in jobs:
         if job in FAULTS:
             train_with_fault(tiny, job, Path(states), ranks)
         else:
-            pretrain(curve_spec(tiny, job), pretrain_inputs(tiny), Path(states) / job, CPU, 0, ranks)
+            pretrain(curve_spec(tiny, job), pretrain_inputs(tiny), Path(states) / job, device, 0, ranks)
     ranks.wait()
     ranks.close()
 

@@ -27,7 +27,7 @@ def two(tiny: TinyTask, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of everything that two ranks are asked here, in one start of them."""
     folder = tmp_path_factory.mktemp("two")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(HERE / "ranks_job.py"), str(tiny.folder), str(folder), *TOLERANCES, *FAULTS]
+    command += [str(HERE / "ranks_job.py"), str(tiny.folder), str(folder), "cpu", *TOLERANCES, *FAULTS]
     paths = os.pathsep.join([str(HERE.parents[2]), str(HERE)])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
