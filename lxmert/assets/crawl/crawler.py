@@ -36,7 +36,7 @@ from lxmert.assets.crawl.wanted import Records, Wanted
 from lxmert.assets.crawl.web import Bounds, Fetcher, NoAnswer, host_of
 from lxmert.assets.mirrors import as_url
 from lxmert.assets.places import Places, Settings
-from lxmert.errors import Interrupted
+from lxmert.errors import DownloadError, Interrupted
 from lxmert.files import atomic_write_bytes
 from lxmert.progress import Progress, count
 
@@ -59,6 +59,7 @@ class Manners:
         backoff_seconds: how long its host is left alone then; doubled for each further attempt.
         backoff_limit_seconds: never longer; a host that asks for more is asked again by the next crawl.
         host_failures: a host out of reach so often in a row is given up for this crawl.
+        first_failures: if so many addresses are out of reach and none was ever reached, nothing will be.
         tolerance_bits: of the hash.
         bounds: of one address.
     """
@@ -70,6 +71,7 @@ class Manners:
     backoff_seconds: float = 4.0
     backoff_limit_seconds: float = 120.0
     host_failures: int = 4
+    first_failures: int = 200
     tolerance_bits: int = TOLERANCE_BITS
     bounds: Bounds = field(default_factory=Bounds)
 
@@ -123,12 +125,14 @@ class Crawl:
         self._progress: Progress | None = None
         self._tally: Counter[str] = Counter()
         self._failed = False
+        self._reached, self._unreached = False, 0
 
     def run(self) -> None:
         """Asks for everything that is not there and may come.
 
         Raises:
             DataError: the disk is full or cannot be written.
+            DownloadError: nobody can be reached.
             Interrupted: `stopped` said so.
         """
         self._status.keep(self._records.images)
@@ -245,10 +249,27 @@ class Crawl:
                 else:
                     pause = min(pause, self._manners.backoff_limit_seconds) if failure.again else 0.0
                     self._miss(address, failure.state, str(failure))
+        self._refuse_silence(reached)
         for left in self._hosts.release(host, reached, again, pause):
             if not left.attempt:
                 self._ask_mirrors(fetcher, left)
             self._miss(left, NO_ANSWER, "its host is out of reach")
+
+    def _refuse_silence(self, reached: bool) -> None:
+        """Stops where nobody answers: days of time-outs would say no more.
+
+        Raises:
+            DownloadError: so many addresses were out of reach, and none before was not.
+        """
+        with self._guard:
+            self._reached = self._reached or reached
+            self._unreached += not reached
+            if self._reached or self._tally[DONE] or self._unreached < self._manners.first_failures:
+                return
+        raise DownloadError(
+            f"{self._asset.id}: none of {self._unreached} addresses could be reached. Is this machine on the"
+            " net? Behind a proxy, name it in the environment (https_proxy); then run again."
+        )
 
     def _backoff(self, address: _Address) -> float:
         jitter = random.Random(f"{address.url} {address.attempt}").uniform(0.5, 1.0)

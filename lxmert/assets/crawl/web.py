@@ -207,16 +207,22 @@ def _explained(error: requests.RequestException) -> NoAnswer:
 def _words(error: BaseException) -> str:
     """The cause of a network error without the libraries' wrapping, the same for the same cause."""
     causes = list(_causes(error))
-    if any(isinstance(cause, (TimeoutError, urllib3.exceptions.TimeoutError)) for cause in causes):
-        return "timed out"
     if any(isinstance(cause, urllib3.exceptions.NameResolutionError) for cause in causes):
         return "its host has no address"
+    if any(isinstance(cause, TimeoutError) or _is_timeout(cause) for cause in causes):
+        return "timed out"
     if any(isinstance(cause, urllib3.exceptions.SSLError) for cause in causes):
         return "its certificate is not valid"
     if any(isinstance(cause, (urllib3.exceptions.ProtocolError, ConnectionResetError)) for cause in causes):
         return "broke off"
     text = str(getattr(causes[-1], "strerror", None) or causes[-1])
     return f"cannot be reached ({' '.join(text.split())[:60] or type(causes[-1]).__name__})"
+
+
+def _is_timeout(error: BaseException) -> bool:
+    """Whether the library waited in vain; a refused connection is of the same family there."""
+    family = urllib3.exceptions.TimeoutError
+    return isinstance(error, family) and not isinstance(error, urllib3.exceptions.NewConnectionError)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -457,6 +457,25 @@ def test_images_of_a_host_out_of_reach_are_told_so(small, places):
     assert set(small.states()[name] for name in dead) == {"no_answer"}
 
 
+def test_a_machine_that_is_not_on_the_net_gives_up_early(server, places):
+    small = SmallSet(places, server, pairs=30)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        small.addresses = {name: f"http://127.0.0.1:{port}/{name}" for name in small.bodies}
+        small.write()
+        dead = f"http://127.0.0.1:{port}/"
+        with pytest.raises(DownloadError, match="none of 10 addresses could be reached. Is this machine on"):
+            small.crawl(first_failures=10, attempts=1, connections=1, mirrors=(dead,))
+        assert set(small.states().values()) == {"no_answer"} and len(small.states()) == 10
+        why = json.loads(status_path(small.asset, places).read_text().splitlines()[0])["why"]
+        assert why == "cannot be reached (Connection refused)"
+        # Where something is there already, others may well be dead.
+        small.folder.mkdir(parents=True)
+        (small.folder / small.name(0, 0)).write_bytes(small.bodies[small.name(0, 0)])
+        assert len(small.crawl(first_failures=10, attempts=1, mirrors=(dead,)).there) == 1
+
+
 def test_a_host_that_asks_for_patience_gets_it(small):
     name = small.name(0, 0)
     script = small.script(name, "status:429", "ok")
