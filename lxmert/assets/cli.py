@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lxmert.assets import fetch_cli
 from lxmert.assets.catalogue import BRANCHES, FOLDER, Catalogue, load_catalogue
+from lxmert.assets.crawl.checking import verify_crawled
 from lxmert.assets.crawl_cli import add_crawl_arguments, crawl_named
 from lxmert.assets.fetch_cli import add_branches, branches_of
 from lxmert.assets.inventory import verify
@@ -143,9 +144,11 @@ def _verify(catalogue: Catalogue, places: Places, names: list[str]) -> str:
     lines, counts, wrong = [], dict.fromkeys(("ok", "missing", "changed", "unrecorded"), 0), []
     for asset in chosen:
         record = records.get(asset.id)
-        for finding in verify(asset, places, record):
+        crawled = [] if record else list(verify_crawled(asset, places))
+        for finding in crawled or verify(asset, places, record):
             counts[finding.verdict] += 1
-            gone = finding.verdict == "missing" and finding.place in (record or {}).get("places", {})
+            known = bool(crawled) or finding.place in (record or {}).get("places", {})
+            gone = finding.verdict == "missing" and known
             if finding.verdict == "changed" or gone:
                 wrong.append(f"{places.shown(finding.path)} ({asset.id}) is {finding.verdict}")
             if finding.verdict != "missing" or gone or names:
@@ -154,7 +157,8 @@ def _verify(catalogue: Catalogue, places: Places, names: list[str]) -> str:
     if wrong:
         print("\n".join(lines))
         raise DownloadError(
-            f"{'; '.join(wrong)}. Remove what is changed, then: python -m lxmert assets fetch ID."
+            f"{'; '.join(wrong)}. Remove what is changed, then: python -m lxmert assets fetch ID (crawl ID"
+            " for crawled images)."
         )
     return "\n".join(lines)
 

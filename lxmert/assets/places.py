@@ -37,6 +37,10 @@ class Places:
         """What became of images that were crawled, and receipts of them."""
         return self.root / "data" / self.corpus / "crawl"
 
+    def crawled(self, asset: str) -> Path:
+        """What became of each image of an asset."""
+        return self.crawls / f"{asset}.jsonl"
+
     @property
     def lock_file(self) -> Path:
         """What was fetched, shared by all corpora."""

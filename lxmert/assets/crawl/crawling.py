@@ -41,7 +41,7 @@ def crawlable(catalogue: Catalogue, names: Collection[str]) -> list[Asset]:
 
 def status_path(asset: Asset, places: Places) -> Path:
     """The file that says what became of each image."""
-    return places.crawls / f"{asset.id}.jsonl"
+    return places.crawled(asset.id)
 
 
 def report_path(asset: Asset, places: Places) -> Path:

@@ -71,7 +71,7 @@ class StatusFile:
             DataError: it is something else, or cannot be written.
         """
         self.path = path
-        self.entries = _read(path)
+        self.entries = read_status(path)
         make_folder(path.parent)
         self.rewrite()
         try:
@@ -102,7 +102,12 @@ class StatusFile:
         self._handle.close()
 
 
-def _read(path: Path) -> dict[str, Status]:
+def read_status(path: Path) -> dict[str, Status]:
+    """What became of each image; nothing where there was no crawl.
+
+    Raises:
+        DataError: the file is something else.
+    """
     if not path.exists():
         return {}
     found: dict[str, Status] = {}

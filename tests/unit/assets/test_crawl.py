@@ -246,6 +246,24 @@ def test_a_crawl_by_hand_tells_the_graph(small, monkeypatch):
     assert json.loads(receipt.read_text())["places"]["raw/nlvr2/images/dev"]["files"] == 6
 
 
+def test_crawled_images_are_verified(small, tmp_path, capsys):
+    command = ["assets", "verify", "--root", str(small.places.root)]
+    small.crawl()
+    assert main([*command, "nlvr2_images_dev"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["ok", "data/full/raw/nlvr2/images/dev"]
+    changed, gone = small.name(0, 0), small.name(2, 1)
+    (small.folder / changed).write_bytes(small.bodies[gone])
+    (small.folder / gone).unlink()
+    for name in ([], ["nlvr2_images_dev"]):
+        assert main([*command, *name]) == 2
+        told = capsys.readouterr()
+        assert f"images/dev/{changed} (nlvr2_images_dev) is changed" in told.err
+        assert f"images/dev/{gone} (nlvr2_images_dev) is missing" in told.err and "crawl ID" in told.err
+    (small.folder / changed).unlink()
+    small.crawl()
+    assert main([*command, "nlvr2_images_dev"]) == 0
+
+
 LINE = {"identifier": "dev-1-0-0", "left_url": "http://x/a", "right_url": "http://x/b"}
 
 
