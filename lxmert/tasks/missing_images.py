@@ -68,7 +68,7 @@ class Missing:
         text = f"{place}: image {stem} of question {name} is not in image set {image_set}."
         if self.rule.limit is None and not self.rule.answered:
             raise DataError(
-                f"{text} Complete its images and list them again, or set missing_images: {{evaluated:"
+                f"{text} Complete its images or features, or set missing_images: {{evaluated:"
                 f" {ANSWER}}} in config.yaml to have such questions answered without their images."
             )
         self._first = self._first or text
@@ -91,9 +91,9 @@ class Missing:
             return
         enough = min(1.0, math.ceil(100 * self.examples / total) / 100)
         raise DataError(
-            f"{self._first} So are {count(len(self.images))} images of {split}:"
+            f"{self._first} {count(len(self.images))} images of {split} are missing:"
             f" {count(self.examples)} of {count(total)} examples ({_percent(self.examples / total)}) would be"
-            f" left out, and {_percent(limit)} may. Complete the images and list them again, or set"
+            f" left out, and {_percent(limit)} may. Complete the images or features, or set"
             f" missing_images: {{train: {enough}}} in config.yaml."
         )
 

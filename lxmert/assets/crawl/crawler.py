@@ -25,6 +25,7 @@ from lxmert.assets.catalogue import Asset
 from lxmert.assets.crawl.hosts import Hosts
 from lxmert.assets.crawl.pictures import HASH_BITS, NoPicture, average_hash, hash_distance, read_picture
 from lxmert.assets.crawl.status import (
+    BAD_ADDRESS,
     DONE,
     NO_ANSWER,
     NO_PICTURE,
@@ -240,7 +241,9 @@ class Crawl:
         reached, again, pause = True, None, 0.0
         if address.images and not self._offline:
             try:
-                self._look_at(address.images, fetcher.get(address.url))
+                body = fetcher.get(address.url)
+                self._heard(True)
+                self._look_at(address.images, body)
             except NoAnswer as failure:
                 reached, pause = failure.reached, max(self._backoff(address), failure.wait_seconds)
                 patient = pause <= self._manners.backoff_limit_seconds
@@ -249,14 +252,15 @@ class Crawl:
                 else:
                     pause = min(pause, self._manners.backoff_limit_seconds) if failure.again else 0.0
                     self._miss(address, failure.state, str(failure))
-        self._refuse_silence(reached)
+                if failure.state != BAD_ADDRESS:
+                    self._heard(failure.reached)
         for left in self._hosts.release(host, reached, again, pause):
             if not left.attempt:
                 self._ask_mirrors(fetcher, left)
             self._miss(left, NO_ANSWER, "its host is out of reach")
 
-    def _refuse_silence(self, reached: bool) -> None:
-        """Stops where nobody answers: days of time-outs would say no more.
+    def _heard(self, reached: bool) -> None:
+        """Notes whether a host answered, and stops where none ever does: days of time-outs say no more.
 
         Raises:
             DownloadError: so many addresses were out of reach, and none before was not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -162,6 +163,8 @@ class Fetcher:
     def _new_session(self) -> requests.Session:
         session = requests.Session()
         session.trust_env = False  # no passwords of ~/.netrc for strangers; proxies are asked for above
+        # What else it stood for: the certificates of a network that opens encryption.
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         # Some hosts turn away whoever does not say what it wants.
         agent = f"lxmert/{__version__} (single images of a research data set, each once)"
         session.headers.update({"User-Agent": agent, "Accept-Encoding": "identity"})
