@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "srun")
 # Where Debian puts what only root calls, which is not on every PATH.
@@ -74,12 +77,17 @@ def why_not() -> str | None:
     return None
 
 
+# Set where Slurm could have been installed: a test that needs it then fails without it.
+REQUIRED = "LXMERT_REQUIRE_SLURM"
+
+
 class LoopbackSlurm:
     """A running cluster.
 
     Attributes:
         folder: its configuration, state and logs.
         environment: variables with which Slurm's commands, and Snakemake, talk to it.
+        gpus_are_devices: whether jobs are told which of its GPUs are theirs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,6 +99,7 @@ class LoopbackSlurm:
             if not key.startswith(("SLURM_", "SBATCH_", "SRUN_", "SNAKEMAKE_"))
         }
         self.environment = {**kept, "PATH": path, "SLURM_CONF": str(folder / "slurm.conf")}
+        self.gpus_are_devices = False
         self._daemons: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
@@ -101,8 +110,7 @@ class LoopbackSlurm:
         """
         (self.folder / "munge.key").write_bytes(os.urandom(128))
         (self.folder / "munge.key").chmod(0o400)
-        for name in range(GPUS):
-            (self.folder / f"gpu{name}").touch()
+        self.gpus_are_devices = all(_make_device(self.folder / f"gpu{name}") for name in range(GPUS))
         (self.folder / "gres.conf").write_text(
             f"NodeName=node Name=gpu File={self.folder}/gpu[0-{GPUS - 1}]\n"
         )
@@ -216,6 +224,28 @@ def loopback_slurm() -> Iterator[LoopbackSlurm]:
     finally:
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def slurm_for_tests() -> Iterator[LoopbackSlurm]:
+    """The same; where there can be none the test skips with the reason, or fails if one is required."""
+    reason = why_not()
+    if reason is not None and os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"{REQUIRED}=1 says that these tests must run here, but {reason}")
+    if reason is not None:
+        pytest.skip(reason)
+    with loopback_slurm() as running:
+        yield running
+
+
+def _make_device(path: Path) -> bool:
+    """Something that Slurm takes for a GPU, and tells jobs of; False where it may only be counted."""
+    try:
+        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    except OSError:  # containers may forbid it
+        path.touch()
+        return False
+    return True
 
 
 def _end_with_parent() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loopback_slurm import LoopbackSlurm, loopback_slurm, why_not
+from loopback_slurm import LoopbackSlurm, slurm_for_tests
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = """
@@ -132,10 +132,7 @@ REMADE = ("results/pretrain", "results/vqa", "features/sample/nlvr2_test.lmdb", 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LoopbackSlurm]:
     """A Slurm of one node; the reason where there is none."""
-    reason = why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    with loopback_slurm() as running:
+    with slurm_for_tests() as running:
         yield running
 
 
@@ -215,6 +212,42 @@ def test_jobs_on_slurm_end_with_the_same_bytes(
     assert "going on at step" in (half / "logs/pretrain/pretrain.log").read_text()
     for name in ("results/pretrain/weights.safetensors", "results/vqa/weights.safetensors"):
         assert (half / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+# As a user asks for them; on GPUs their number says it.
+TWO_RANKS = ("pretrain_system:ranks=2", "pretrain_system:gpu=0")
+
+
+def test_two_ranks_of_a_slurm_job_are_cancelled_requeued_and_end_with_the_same_bytes(
+    checkout: Path, half: Path, cluster: LoopbackSlurm, tmp_path: Path
+) -> None:
+    whole = tmp_path / "whole"
+    shutil.copytree(half, whole, symlinks=True)
+    again = ("--set-threads", "pretrain_system=2", "--retries", "0", "--", "pretrain")
+    unbroken = snakemake(
+        checkout,
+        *("--directory", str(whole), "--rerun-triggers", "mtime", "--set-resources", *TWO_RANKS, *again),
+    )
+    assert unbroken.returncode == 0, unbroken.stderr[-4000:]
+    history, log = half / "state/pretrain/history.jsonl", half / "logs/pretrain/pretrain.log"
+
+    first = start(cluster, checkout, half, "--set-resources", *TWO_RANKS, *again)
+    wait_for_step(history, 20, first)
+    cluster.call("scancel", job_of(cluster, "pretrain_system"))
+    text, _ = first.communicate()
+    assert first.returncode == 1 and not (half / "results/pretrain").exists(), text
+    assert "starting 2 ranks" in log.read_text() and "stopped: saved at step" in log.read_text()
+
+    second = start(cluster, checkout, half, "--set-resources", *TWO_RANKS, *again)
+    wait_for_step(history, 40, second)
+    stopped = job_of(cluster, "pretrain_system")
+    cluster.call("scancel", "--signal=TERM", stopped)  # reaches every rank, and the command that started them
+    text, _ = second.communicate()
+    assert second.returncode == 0, text
+    assert "Restarts=1 " in cluster.call("scontrol", "show", "job", stopped)
+    assert log.read_text().count("starting 2 ranks") == 1 and "going on at step" in log.read_text()
+    name = "results/pretrain/weights.safetensors"
+    assert (half / name).read_bytes() == (whole / name).read_bytes()
 
 
 @pytest.mark.slow

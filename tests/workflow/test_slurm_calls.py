@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from slurm_profile import TWO_GPUS, own_profile
 
 PROGRAMS = {
     "sbatch": 'printf "%s\\n" "$*" >> calls.txt; echo "refused on purpose" >&2; exit 1',
@@ -68,19 +69,6 @@ def calls(snakemake, commands: Path, prepared: Path) -> Callable[..., list[list[
         return [shlex.split(line.split(" --wrap=")[0]) for line in lines]
 
     return ask
-
-
-def own_profile(root: Path, folder: Path, edits: dict[str, str]) -> str:
-    """A copy of the profile with lines edited, as a user edits them."""
-    text = (root / "slurm" / "profile.v9+.yaml").read_text()
-    for before, after in edits.items():
-        assert text.count(before) == 1, before
-        text = text.replace(before, after)
-    (folder / "profile.v9+.yaml").write_text(text)
-    return str(folder)
-
-
-TWO_GPUS = {"pretrain_system: ?gpus(1,": "pretrain_system: ?gpus(2,"}
 
 
 def of_gpus(call: list[str]) -> list[str]:
