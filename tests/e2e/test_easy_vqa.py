@@ -1,4 +1,4 @@
-"""The tutorial of docs/own_data.md as it is typed: from the package's images and questions to a test score."""
+"""The tutorial of docs/own_data.md as it is typed: from its images and questions to a test score."""
 
 from __future__ import annotations
 

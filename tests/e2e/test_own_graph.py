@@ -62,6 +62,23 @@ def run(folder: Path, custom: dict[str, object], task: str, *targets: str) -> No
     assert outcome.returncode == 0, outcome.stderr[-4000:]
 
 
+def lines_to_test(folder: Path) -> list[dict[str, object]]:
+    """The test split's questions with the answers of the lines."""
+    found: list[dict[str, object]] = json.loads((folder / "data/custom/raw/own/test.json").read_text())
+    return found
+
+
+def answered_right(folder: Path, run: str) -> tuple[int, int]:
+    """How many of the test split's questions a run answered as the lines do, and how many there are."""
+    given = {
+        record["id"]: record["answer"]
+        for record in json.loads((folder / f"results/{run}/test_predict.json").read_text())
+    }
+    wanted = {record["id"]: record["answers"] for record in lines_to_test(folder)}
+    assert given.keys() == wanted.keys()
+    return sum([given[number]] == answers for number, answers in wanted.items()), len(wanted)
+
+
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which one command went from images and lines to predictions and scores."""
@@ -89,8 +106,12 @@ def test_every_test_question_is_answered(questions: Path) -> None:
 
 def test_the_test_split_is_scored(questions: Path) -> None:
     score = json.loads((questions / "results/custom_qa/test_score.json").read_text())
-    assert 0.0 <= score["official"]["accuracy"] <= 1.0 and score["split"] == "test"
-    assert score["count"] >= 4 and "leaks" not in score
+    right, asked = answered_right(questions, "custom_qa")
+    assert score["official"]["accuracy"] == pytest.approx(right / asked, abs=1e-9)
+    assert (score["count"], score["split"]) == (asked, "test") and "leaks" not in score
+    frequent = score["chance"]["answer"]
+    chance = sum(record["answers"] == [frequent] for record in lines_to_test(questions)) / asked
+    assert score["chance"]["official"]["accuracy"] == pytest.approx(chance, abs=1e-9)
     coverage = (questions / "data/custom/raw/own/coverage.txt").read_text()
     assert "answers: 5 of 5 kept" in coverage
 
@@ -124,6 +145,8 @@ def test_pairs_with_the_detector_that_was_trained(questions: Path, tmp_path: Pat
     run(tmp_path, custom, "custom_pairs", target)
     assert not (tmp_path / "weights/custom/detector.safetensors").exists()
     score = json.loads((tmp_path / target).read_text())
-    assert score["count"] >= 2 and 0.0 <= score["official"]["accuracy"] <= 1.0
+    right, asked = answered_right(tmp_path, "custom_pairs")
+    assert score["official"]["accuracy"] == pytest.approx(right / asked, abs=1e-9)
+    assert score["count"] == asked >= 2
     answers = json.loads((tmp_path / "results/custom_pairs/test_predict.json").read_text())
     assert {record["answer"] for record in answers} <= {"True", "False"}

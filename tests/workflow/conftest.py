@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import stat
 import subprocess
 import sys
@@ -38,6 +39,7 @@ class Outcome:
     status: int
     text: str
     errors: str
+    cpu_seconds: float  # its own and its children's, which do not grow where others share the machine
 
     @property
     def jobs(self) -> list[str]:
@@ -57,6 +59,11 @@ class Outcome:
         return {rule: rules.count(rule) for rule in rules}
 
 
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 Caller = Callable[..., Outcome]
 
 
@@ -71,8 +78,9 @@ def snakemake() -> Caller:
         )
         place = ["--directory", str(folder)] if folder else []
         command = [sys.executable, "-m", "snakemake", *place, *arguments]
+        before = _cpu_seconds()
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-        return Outcome(done.returncode, done.stdout + done.stderr, done.stderr)
+        return Outcome(done.returncode, done.stdout + done.stderr, done.stderr, _cpu_seconds() - before)
 
     return call
 

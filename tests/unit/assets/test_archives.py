@@ -193,10 +193,9 @@ def test_members_that_overlap(tmp_path: Path) -> None:
     body = zip_of({"top/a.json": b"[1]", "top/c.json": b"[1]"}, zipfile.ZIP_STORED)
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         first, second = (entry.header_offset for entry in archive.infolist())
-    assert first == 0
+    assert first == 0 < second
     position = body.rindex(b"PK\x01\x02") + 42
     body = body[:position] + struct.pack("<I", 0) + body[position + 4 :]
-    assert second
     with pytest.raises(BadContent, match="overlap"):
         run(tmp_path, body, wanted=[Member("raw/a.json", name="a.json")])
 

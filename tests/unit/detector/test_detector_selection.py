@@ -58,9 +58,18 @@ def test_a_suppressed_class_does_not_count():
 
 
 def test_threshold_is_inclusive_in_double_precision():
-    below = np.float32(0.2)  # 0.200000003: at the threshold counted in double
-    _, best = select(apart(1), np.array([[below]], np.float32), rule(1, 10))
-    assert float(best[0]) >= 0.2
+    at = np.float32(0.2)  # 0.200000003, and one step below it 0.199999988
+    for score, threshold, wanted in (
+        (at, 0.2, [0, 1]),
+        (np.nextafter(at, np.float32(0)), 0.2, [0]),
+        (
+            np.float32(0.7),
+            0.7,
+            [0],
+        ),  # 0.699999988: at the threshold in single precision, and below it in double
+    ):
+        chosen, _ = select(apart(2), np.array([[0.9], [score]], np.float32), rule(1, 10, threshold))
+        assert chosen.tolist() == wanted, (score, threshold)
 
 
 @pytest.mark.parametrize("count", [3, 4])

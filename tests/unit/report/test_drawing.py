@@ -83,7 +83,8 @@ def test_images_without_store_or_listing(results_tree: Path) -> None:
     assert unlisted.draw(key, "", 300) is None
     unnamed = drawer(results_tree, objects=(), attributes=())
     unnamed.look_up([key])
-    assert unnamed.draw(key, "", 300) is not None
+    nameless = unnamed.draw(key, "", 300)
+    assert nameless is not None and nameless.tobytes() != other.tobytes()
 
 
 def test_a_listing_that_lacks_an_image(results_tree: Path) -> None:

@@ -16,6 +16,16 @@ VQA = [{"question_id": 91001, "answer": "red"}, {"question_id": 92001, "answer":
 GQA = [{"questionId": number, "prediction": "no"} for number in ("0201", "0101", "0003")]
 
 
+# Questions of VQA's test2015, GQA's submission_all, NLVR2's dev, test1 and test2.
+PUBLISHED = {
+    ("vqa", "test"): 447_793,
+    ("gqa", "submit"): 4_237_524,
+    ("nlvr2", "valid"): 6_982,
+    ("nlvr2", "test"): 6_967,
+    ("nlvr2", "hidden"): 6_970,
+}
+
+
 def check(tree: Any, task: str, phase: str, text: str) -> int:
     path = tree.root / "answers"
     path.write_text(text)
@@ -77,6 +87,6 @@ def test_phases_name_splits():
         assert len(task["phases"]) == phases
         for phase, split in task["phases"].items():
             assert split_of_phase(task, phase) == split and split in task["splits"]
-            assert published_count(task, split)
+            assert published_count(task, split) == PUBLISHED[name, split]
     with pytest.raises(DataError, match="tset-dev.*test-dev"):
         split_of_phase(read_document("task", "vqa"), "tset-dev")
