@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lxmert.errors import SpecError
 from lxmert.specs.checks import mistakes, schema
 from lxmert.specs.documents import PACKAGE, document_names, read_yaml, shown
-from lxmert.specs.resolve import run_name
+from lxmert.specs.runs import run_name
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Standard library and PyYAML only (jsonschema when something is checked), so that
 from lxmert.specs.documents import document_names, merge, read_document
 from lxmert.specs.jobs import job_spec_text, read_job_spec
 from lxmert.specs.plan import Plan, load_plan
-from lxmert.specs.resolve import Run
+from lxmert.specs.runs import Run
 
 __all__ = [
     "Plan",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lxmert.specs.plan import Plan
-from lxmert.specs.resolve import PRETRAIN
+from lxmert.specs.runs import PRETRAIN
 
 # Keys of config.yaml by which settings are changed or the data made smaller.
 ALTERING = ("overrides", "sample", "subset", "seed")
