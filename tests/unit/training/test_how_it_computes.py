@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from lxmert.training.finetune import finetune
 from lxmert.training.loop import Trainer
 
 RECIPE: dict[str, Any] = {"max_steps": 4, "log_every_steps": 1}
-# As small as layers of every kind get; with dropout, which compiled code must draw alike.
 LAYERS = {"language_layers": 1, "relation_layers": 0, "cross_layers": 1}
+# One piece of code, of 24 kernels: half a minute of a compiler's time, and what compiled code drops is
+# compared in tests/unit/models/test_compiled_layers.py.
+LEAST = {**LAYERS, "language_layers": 0, "hidden_dropout": 0.0, "attention_dropout": 0.0}
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +26,8 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def trained(tiny: TinyTask, folder: Path, **recipe: Any) -> Trainer:
-    spec = tiny.spec(recipe={**RECIPE, **recipe}, size={**SIZE, **LAYERS})
+def trained(tiny: TinyTask, folder: Path, layers: dict[str, Any] = LAYERS, **recipe: Any) -> Trainer:
+    spec = tiny.spec(recipe={**RECIPE, **recipe}, size={**SIZE, **layers})
     return finetune(spec, finetune_inputs(tiny), folder, CPU, 0)[0]
 
 
@@ -47,6 +50,20 @@ def assert_close(weights: dict[str, Any], expected: dict[str, Any], tolerance: f
     assert weights.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(weights[name], value, rtol=0, atol=tolerance, msg=name)
+
+
+def test_compiled_training_learns_the_same(tiny: TinyTask, tmp_path: Path) -> None:
+    """By the backend that runs use; its own cache makes a second time quick."""
+    if not any(map(shutil.which, ("g++", "clang++"))):
+        pytest.skip("torch.compile needs a C++ compiler on the CPU, and there is neither g++ nor clang++")
+    expected = weights_of(trained(tiny, tmp_path / "plain", LEAST))
+    torch._dynamo.reset()
+    graphs = torch._dynamo.utils.counters["stats"]
+    before = graphs["unique_graphs"]
+    trainer = trained(tiny, tmp_path / "compiled", LEAST, compile=True)
+    assert graphs["unique_graphs"] - before == 1, "the language half of the one cross layer"
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-5)
+    assert_close(weights_of(trainer), expected, 1e-5)
 
 
 def test_recomputed_layers_learn_the_same(tiny: TinyTask, tmp_path: Path, plain: tuple) -> None:
