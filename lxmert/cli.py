@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from lxmert import __version__
 from lxmert.errors import Interrupted, LxmertError, suggest
 from lxmert.files import explain_os_error
-from lxmert.memory import is_out_of_memory, out_of_memory
+from lxmert.memory import explained
 from lxmert.progress import configure_logging, duration
 from lxmert.slurm import heed_term, requeue
 
@@ -107,9 +107,10 @@ def _run(run, args: argparse.Namespace, verb: str) -> int:  # type: ignore[no-un
     except OSError as error:  # the last resort: who opens a file knows better what to say
         return _failed(explain_os_error(error, error.filename or verb), args.debug, verb)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        told = explained(error, verb)
+        if told is None:
             raise
-        return _failed(out_of_memory(error, verb), args.debug, verb)
+        return _failed(told, args.debug, verb)
     log.info("%s: done in %s", verb, duration(time.monotonic() - began))
     return 0
 

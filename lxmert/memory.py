@@ -6,6 +6,7 @@ from lxmert.errors import LxmertError
 
 # There is no common class: CUDA's is a RuntimeError with these words, the CPU's allocator has none.
 _WORDS = ("out of memory", "not enough memory", "DefaultCPUAllocator")
+_LOST_LOADER = "DataLoader worker (pid"
 _SHOWN = 160  # characters of an allocator's message, which goes on for a page
 
 
@@ -17,16 +18,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in text for words in _WORDS)
 
 
-def out_of_memory(error: BaseException, what: str) -> LxmertError:
-    """The one line of work that cannot go on with less memory.
+def explained(error: BaseException, what: str) -> LxmertError | None:
+    """The one line of work that ended for want of memory; None where something else is wrong.
 
     Args:
-        error: what the allocator raised.
+        error: what an allocator, or the loader of batches, raised.
         what: the work, as the user calls it.
     """
     text = " ".join(str(error).split()) or "the system gave none"
     shown = f"{text[:_SHOWN]} ..." if len(text) > _SHOWN else text
-    return LxmertError(
-        f"{what}: out of memory ({shown}). Let it hold less at once (micro_batch, evaluate_batch,"
-        " --workers), or use a device with more memory. What was saved is kept; the same command goes on."
-    )
+    if is_out_of_memory(error):
+        return LxmertError(
+            f"{what}: out of memory ({shown}). Let it hold less at once (micro_batch, evaluate_batch,"
+            " --workers), or use a device with more memory. What was saved is kept; the same command goes on."
+        )
+    if isinstance(error, RuntimeError) and _LOST_LOADER in text:
+        return LxmertError(
+            f"{what}: a process that loads data is gone ({shown}), as happens where memory or /dev/shm runs"
+            " out. Use fewer --workers, or none. What was saved is kept; the same command goes on."
+        )
+    return None

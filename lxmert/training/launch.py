@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from lxmert.errors import Interrupted, LxmertError, SpecError
-from lxmert.memory import is_out_of_memory, out_of_memory
+from lxmert.files import explain_os_error
+from lxmert.memory import explained
 from lxmert.training.agent import ENDED, FOLDER
 
 log = logging.getLogger(__name__)
@@ -102,13 +103,16 @@ def _run_rank(args: argparse.Namespace, body: Callable[..., None]) -> None:
 
 
 def _one_line(args: argparse.Namespace, device: Any, ranks: Any, body: Callable[..., None]) -> None:
-    """The work; where its memory runs out that, too, is an error a user can mend."""
+    """The work; a full disk and too little memory are errors a user can mend, as everywhere."""
     try:
         body(args, device, ranks)
+    except OSError as error:
+        raise explain_os_error(error, error.filename or f"rank {ranks.rank}") from error
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        told = explained(error, f"rank {ranks.rank}")
+        if told is None:
             raise
-        raise out_of_memory(error, f"rank {ranks.rank}") from error
+        raise told from error
 
 
 def _leave_word(folder: Path, rank: int, error: Exception) -> None:

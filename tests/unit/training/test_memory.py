@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,10 @@ from engine_model import batch, model, step_of
 from tiny_task import CPU, TinyTask, finetune_command, finetune_inputs, pretrain_inputs, weights_of
 
 from lxmert.cli import main
-from lxmert.data.batching import Examples
+from lxmert.data.batching import Examples, FinetuneBatches
 from lxmert.data.regions import RegionSource
 from lxmert.errors import LxmertError
-from lxmert.memory import is_out_of_memory, out_of_memory
+from lxmert.memory import explained, is_out_of_memory
 from lxmert.models.lxmert import LxmertEncoder
 from lxmert.models.pretraining import PretrainingModel
 from lxmert.models.weights import save_weights
@@ -54,7 +56,8 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, rows: int, error: BaseExcep
 def test_it_is_told_from_other_failures() -> None:
     assert all(map(is_out_of_memory, ERRORS)) and is_out_of_memory(torch.OutOfMemoryError("x"))
     assert not is_out_of_memory(RuntimeError("shapes do not match")) and not is_out_of_memory(OSError("x"))
-    text = str(out_of_memory(RuntimeError("out of memory\n" + 999 * "x"), "predict"))
+    assert explained(RuntimeError("shapes do not match"), "predict") is None
+    text = str(explained(RuntimeError("out of memory\n" + 999 * "x"), "predict"))
     assert text.startswith("predict: out of memory (out of memory xxx") and len(text) < 450
 
 
@@ -167,3 +170,21 @@ def test_anything_else_is_one_line_and_status_2(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if " INFO " not in line]
     assert line.startswith("finetune: out of memory (") and "or use a device with more memory" in line
     assert not (tmp_path / "w.safetensors").exists()
+
+
+def test_a_loader_that_is_killed_is_one_line(
+    tiny: TinyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = FinetuneBatches.batch
+
+    def batch_of(self: FinetuneBatches, step: int) -> Any:
+        if step == 2 and torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(self, step)
+
+    monkeypatch.setattr(FinetuneBatches, "batch", batch_of)
+    assert main(["--workers", "1", *finetune_command(tiny, tiny.spec(), tmp_path)]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if " INFO " not in line]
+    assert line.startswith("finetune: a process that loads data is gone (DataLoader worker (pid")
+    assert line.count("fewer --workers") == 1 and not (tmp_path / "w.safetensors").exists()
+    assert main(finetune_command(tiny, tiny.spec(), tmp_path)) == 0
