@@ -68,12 +68,14 @@ class DownloadPlan:
         free_bytes: on the disk they go to.
         keep_archives: whether archives stay once they are unpacked.
         unpacked_bytes: of each asset, what is still to be put in place.
+        gated: assets to crawl whose terms are not accepted yet; others are in a group of their own.
     """
 
     groups: dict[str, list[Asset]]
     free_bytes: int
     keep_archives: bool
     unpacked_bytes: dict[str, int]
+    gated: list[Asset] = field(default_factory=list)
     fetch_bytes: int = field(init=False)
     by_hand_bytes: int = field(init=False)
     disk_bytes: int = field(init=False)
@@ -112,16 +114,19 @@ class DownloadPlan:
             for asset in assets:
                 how = f" ({hint(asset)})" if name in ("by_hand", "accept") and asset.by_hand else ""
                 lines.append(f"  {_WORDS[name]:22s} {gigabytes(asset.download_bytes):>8s}  {asset.id}{how}")
-        gates = {asset.gate: asset for asset in self.groups["accept"]}
+        gates = {asset.gate: asset for asset in self.groups["accept"] + self.gated}
         for gate, asset in gates.items():
             lines.append(
                 f"terms of {gate}: {asset.terms or asset.licence} If you accept them, write in config.yaml:"
                 f" assets: {{accept_terms: [{gate}]}}"
             )
         by_hand = len(self.groups["by_hand"]) + len(self.groups["accept"])
+        crawl = self.groups["crawl"]
+        size = gigabytes(sum(asset.download_bytes for asset in crawl))
+        crawling = f" to crawl: {size} in {len(crawl)};" if crawl else ""
         lines.append(
-            f"to fetch: {gigabytes(self.fetch_bytes)} in {len(self.groups['fetch'])} files; by hand:"
-            f" {gigabytes(self.by_hand_bytes)} in {by_hand}; skipped:"
+            f"to fetch: {gigabytes(self.fetch_bytes)} in {len(self.groups['fetch'])} files;{crawling}"
+            f" by hand: {gigabytes(self.by_hand_bytes)} in {by_hand}; skipped:"
             f" {len(self.groups['skip']) + len(self.groups['own'])}; disk needed:"
             f" {gigabytes(self.disk_bytes)}, free: {gigabytes(self.free_bytes)},"
             f" {'enough' if self.is_enough else 'NOT enough'}"
@@ -156,11 +161,14 @@ def plan_download(
         missing = [slot.member for slot in unfilled(found, record) if slot.member and slot not in own]
         unpacked[asset.id] = asset.unpacked_bytes_of(missing)
     for asset in crawled:
-        groups[_crawl_group(asset, places, settings)].append(asset)
+        # Crawled to its end; what did not come is not expected to.
+        ended = (places.crawls / missing_name(asset.id)).is_file()
+        groups["skip" if ended else "crawl"].append(asset)
         unpacked[asset.id] = asset.unpacked_bytes
     existing = next(folder for folder in (places.root, *places.root.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    return DownloadPlan(groups, free, settings.keep_archives, unpacked)
+    gated = [asset for asset in groups["crawl"] if asset.gate not in (None, *settings.accept_terms)]
+    return DownloadPlan(groups, free, settings.keep_archives, unpacked, gated)
 
 
 def _group(
@@ -177,9 +185,3 @@ def _group(
     if not (settings.mirrors or asset.fetchable) or (settings.offline and not sources(asset, settings)):
         return "by_hand"
     return "fetch"
-
-
-def _crawl_group(asset: Asset, places: Places, settings: Settings) -> str:
-    if (places.crawls / missing_name(asset.id)).is_file():
-        return "skip"  # crawled to its end; what did not come is not expected to
-    return "accept" if asset.gate and asset.gate not in settings.accept_terms else "crawl"

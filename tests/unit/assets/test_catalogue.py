@@ -293,12 +293,15 @@ def test_the_plan_tells_of_a_crawl_and_its_terms(tmp_path: Path) -> None:
     plan = load_plan({"corpus": "full", "tasks": ["nlvr2"], "features": "extract", "nlvr2_images": "crawl"})
     crawled, places = crawled_assets(plan, CATALOGUE), Places(tmp_path)
     asked = plan_download([], places, Settings(), crawled=crawled)
-    assert len(asked.groups["accept"]) == 3 and "accept_terms: [nlvr2_images]" in asked.text("plan")
+    assert "accept_terms: [nlvr2_images]" in asked.text("plan") and "the form" not in asked.text("plan")
+    assert asked.groups["crawl"] == crawled and asked.by_hand_bytes == 0
     accepted = Settings(accept_terms=("nlvr2_images",))
     found = plan_download([], places, accepted, crawled=crawled)
     assert found.groups["crawl"] == crawled and not found.is_complete and found.fetch_bytes == 0
     assert found.disk_bytes == sum(asset.unpacked_bytes for asset in crawled) > 20e9
     assert "to crawl                  19 GB  nlvr2_images_train" in found.text("plan")
+    assert "; to crawl: 22 GB in 3; by hand: 0 bytes in 0;" in found.text("plan")
+    assert "accept_terms" not in found.text("plan")
     branches = {**DEFAULT_BRANCHES, "features": "extract"}
     assert named_crawls(["nlvr2"], {**branches, "nlvr2_images": "crawl"}, CATALOGUE) == crawled
     assert named_crawls(["nlvr2"], branches, CATALOGUE) == []
