@@ -8,7 +8,7 @@ import json
 import zipfile
 from typing import Any
 
-from lxmert.assets.catalogue import Asset, Member
+from lxmert.assets.asset import Asset, Member
 from lxmert.assets.transfer import Patience
 
 # Short for a test, yet long enough for an honest answer on a busy machine.

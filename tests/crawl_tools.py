@@ -12,7 +12,8 @@ import numpy as np
 from mirror_server import MirrorServer
 from PIL import Image
 
-from lxmert.assets.catalogue import Asset, Catalogue, Member
+from lxmert.assets.asset import Asset, Member
+from lxmert.assets.catalogue import Catalogue
 from lxmert.assets.crawl.crawler import Manners
 from lxmert.assets.crawl.crawling import crawl, report_path, status_path
 from lxmert.assets.crawl.missing import Outcome

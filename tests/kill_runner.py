@@ -16,7 +16,8 @@ from asset_tools import SHORT
 
 import lxmert.data.raw_json
 import lxmert.protobuf  # noqa: F401 (both would be imported in the child, whose file operations count)
-from lxmert.assets.catalogue import Asset, load_catalogue
+from lxmert.assets.asset import Asset
+from lxmert.assets.catalogue import load_catalogue
 from lxmert.assets.fetch import fetch
 from lxmert.assets.places import Places, Settings
 

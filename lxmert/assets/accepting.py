@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lxmert.assets import archives
 from lxmert.assets.answers import BadContent
-from lxmert.assets.catalogue import Asset
+from lxmert.assets.asset import Asset
 from lxmert.assets.inventory import Slot
 from lxmert.assets.lock import Lock, Record, listing_record
 from lxmert.assets.meter import Counter

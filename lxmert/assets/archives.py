@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from lxmert.assets.answers import BadContent
-from lxmert.assets.catalogue import Member
+from lxmert.assets.asset import Member
 from lxmert.assets.entries import CHUNK_BYTES, Entry, refuse_path, shortened
 from lxmert.assets.tars import tar_entries
 from lxmert.assets.zips import zip_entries

@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from lxmert.assets import fetch_cli
-from lxmert.assets.catalogue import BRANCHES, FOLDER, Catalogue, load_catalogue
+from lxmert.assets.asset import BRANCHES
+from lxmert.assets.catalogue import FOLDER, Catalogue, load_catalogue
 from lxmert.assets.crawl.checking import verify_crawled
 from lxmert.assets.crawl_cli import add_crawl_arguments, crawl_named
 from lxmert.assets.fetch_cli import add_branches, branches_of

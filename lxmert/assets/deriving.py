@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lxmert.assets.catalogue import Asset
+from lxmert.assets.asset import Asset
 from lxmert.assets.places import Places
 from lxmert.files import atomic_write_json, read_json
 

@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from lxmert.assets import archives
 from lxmert.assets.accepting import Accepted, accept, install, move, staging_folder
 from lxmert.assets.answers import BadContent
-from lxmert.assets.catalogue import Asset, Catalogue
+from lxmert.assets.asset import Asset
+from lxmert.assets.catalogue import Catalogue
 from lxmert.assets.deriving import derive, write_derived
 from lxmert.assets.fetch import announce, guard_file, refuse_gate
 from lxmert.assets.inventory import Slot, slots

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from lxmert.assets.accepting import Accepted, accept, expectation, install, move, staging_folder
 from lxmert.assets.answers import BadContent
-from lxmert.assets.catalogue import Asset
+from lxmert.assets.asset import Asset
 from lxmert.assets.deriving import derive
 from lxmert.assets.inventory import Slot, own_slots, slots, state_of, unfilled
 from lxmert.assets.lock import Lock, Record

@@ -7,7 +7,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from lxmert.assets.catalogue import BRANCHES, DEFAULT_BRANCHES, Asset, Catalogue
+from lxmert.assets.asset import BRANCHES, DEFAULT_BRANCHES, Asset
+from lxmert.assets.catalogue import Catalogue
 from lxmert.assets.places import Places, Settings
 from lxmert.errors import DownloadError, SpecError
 from lxmert.state import StopSignal

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lxmert.assets.catalogue import Asset, Member
+from lxmert.assets.asset import Asset, Member
 from lxmert.assets.lock import Record, listing_record, names_digest
 from lxmert.assets.places import Places
 from lxmert.files import sha256_file

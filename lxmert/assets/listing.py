@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lxmert.assets.catalogue import DEFAULT_BRANCHES, TARGETS, TASKS, Asset, Catalogue
+from lxmert.assets.asset import DEFAULT_BRANCHES, TARGETS, TASKS, Asset
+from lxmert.assets.catalogue import Catalogue
 from lxmert.assets.inventory import state
 from lxmert.assets.lock import Lock, Record
 from lxmert.assets.meter import gigabytes

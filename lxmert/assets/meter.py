@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lxmert.assets.catalogue import Asset
+from lxmert.assets.asset import Asset
 from lxmert.assets.mirrors import Source
 from lxmert.errors import Interrupted
 from lxmert.progress import Progress

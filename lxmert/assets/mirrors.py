@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from lxmert.assets.addresses import refuse_address
-from lxmert.assets.catalogue import Asset
+from lxmert.assets.asset import Asset
 from lxmert.assets.places import Settings
 
 HUB = "https://huggingface.co"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert.assets.addresses import refuse_address
-from lxmert.assets.catalogue import Asset
+from lxmert.assets.asset import Asset
 from lxmert.errors import SpecError
 from lxmert.files import explain_os_error, make_folder
 from lxmert.specs.checks import fill_defaults, mistakes, schema

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lxmert.assets.catalogue import Asset, Catalogue
+from lxmert.assets.asset import Asset
+from lxmert.assets.catalogue import Catalogue
 from lxmert.assets.inventory import Slot, own_slots, slots, state_of, unfilled
 from lxmert.assets.lock import Lock
 from lxmert.assets.meter import gigabytes

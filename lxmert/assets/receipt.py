@@ -13,7 +13,7 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from lxmert.assets.catalogue import Asset
+from lxmert.assets.asset import Asset
 from lxmert.assets.inventory import slots
 from lxmert.assets.lock import Lock, Record
 from lxmert.assets.places import Places

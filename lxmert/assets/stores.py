@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lxmert.assets.catalogue import TASKS, expand_targets
+from lxmert.assets.asset import TASKS
+from lxmert.assets.catalogue import expand_targets
 from lxmert.data.region_record import layout
 from lxmert.specs import Plan
 

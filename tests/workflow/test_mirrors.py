@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from asset_tools import SHORT, archive, caffemodel_of, plain, safetensors_of, torch_of, zip_of  # noqa: E402
 from mirror_server import MirrorServer, running  # noqa: E402
 
-from lxmert.assets.catalogue import Asset, Member  # noqa: E402
+from lxmert.assets.asset import Asset, Member  # noqa: E402
 from lxmert.assets.fetch import fetch  # noqa: E402
 from lxmert.assets.lock import Lock  # noqa: E402
 from lxmert.assets.places import Places, Settings  # noqa: E402

@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
-from lxmert.assets.catalogue import Asset
+from lxmert.assets.asset import Asset
 from lxmert.assets.crawl.hosts import Hosts
 from lxmert.assets.crawl.pictures import HASH_BITS, NoPicture, average_hash, hash_distance, read_picture
 from lxmert.assets.crawl.status import (

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from lxmert.assets.catalogue import Asset, Catalogue
+from lxmert.assets.asset import Asset
+from lxmert.assets.catalogue import Catalogue
 from lxmert.assets.crawl.crawler import Crawl, Manners
 from lxmert.assets.crawl.missing import Outcome
 from lxmert.assets.crawl.status import StatusFile

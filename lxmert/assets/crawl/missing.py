@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lxmert.assets.catalogue import Asset
+from lxmert.assets.asset import Asset
 from lxmert.assets.crawl.status import DONE, MISSING, WORDS, Status
 from lxmert.assets.crawl.wanted import Records
 from lxmert.assets.lock import listing_record

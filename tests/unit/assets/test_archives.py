@@ -15,7 +15,7 @@ from asset_tools import zip_of
 
 from lxmert.assets.answers import BadContent
 from lxmert.assets.archives import unpack
-from lxmert.assets.catalogue import Member
+from lxmert.assets.asset import Member
 from lxmert.assets.pieces import join_parts
 
 WANTED = [Member("raw/a.json", name="a.json"), Member("raw/pictures", pattern="*.jpg", files=2)]

@@ -12,14 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lxmert.assets.catalogue import (
-    BRANCHES,
-    DEFAULT_BRANCHES,
-    FOLDER,
-    Asset,
-    expand_targets,
-    load_catalogue,
-)
+from lxmert.assets.asset import BRANCHES, DEFAULT_BRANCHES, Asset
+from lxmert.assets.catalogue import FOLDER, expand_targets, load_catalogue
 from lxmert.assets.mirrors import hint, sources
 from lxmert.assets.places import Places, Settings, missing_name
 from lxmert.assets.planning import crawled_assets, named_crawls, needed_assets, plan_download

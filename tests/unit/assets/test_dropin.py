@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from asset_tools import archive, plain, zip_of
 
-from lxmert.assets.catalogue import Asset, Catalogue, Member
+from lxmert.assets.asset import Asset, Member
+from lxmert.assets.catalogue import Catalogue
 from lxmert.assets.dropin import add
 from lxmert.assets.inventory import state
 from lxmert.assets.lock import Lock

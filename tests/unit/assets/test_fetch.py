@@ -14,7 +14,7 @@ import pytest
 from asset_tools import SHORT, archive, plain, zip_of
 from mirror_server import MirrorServer
 
-from lxmert.assets.catalogue import Asset, Member
+from lxmert.assets.asset import Asset, Member
 from lxmert.assets.fetch import fetch
 from lxmert.assets.inventory import state
 from lxmert.assets.lock import Lock

@@ -14,7 +14,8 @@ from asset_tools import SHORT, archive, zip_of
 from mirror_server import MirrorServer, Script
 
 from lxmert.assets import accepting
-from lxmert.assets.catalogue import Member, load_catalogue
+from lxmert.assets.asset import Member
+from lxmert.assets.catalogue import load_catalogue
 from lxmert.assets.fetch import fetch
 from lxmert.assets.places import Places, Settings
 from lxmert.assets.planning import plan_download

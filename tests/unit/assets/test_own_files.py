@@ -11,7 +11,8 @@ import yaml
 from asset_tools import SHORT, archive, plain, zip_of
 from mirror_server import MirrorServer
 
-from lxmert.assets.catalogue import Asset, Member, load_catalogue
+from lxmert.assets.asset import Asset, Member
+from lxmert.assets.catalogue import load_catalogue
 from lxmert.assets.fetch import fetch
 from lxmert.assets.lock import Lock
 from lxmert.assets.places import Places, Settings
