@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -62,7 +63,12 @@ class Catalogue:
             if any(member.gives(place) for member in asset.members):
                 return asset
         places = [own for asset in self.assets.values() for own in asset.places()]
-        raise SpecError(f"{place}: no asset of the catalogue gives this file.{suggest(place, places)}")
+        near = difflib.get_close_matches(place, places, n=1)
+        hint = f' Did you mean "{near[0]}"?' if near else ""
+        raise SpecError(
+            f"{place}: no asset of the catalogue gives this file.{hint} What each asset gives stands in"
+            " lxmert/assets/catalogue; python -m lxmert assets list shows the assets."
+        )
 
     def needed(self, targets: Iterable[str], branches: Mapping[str, str]) -> list[Asset]:
         """Assets that targets read, those of earlier stages included."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
 import threading
@@ -21,6 +20,7 @@ import urllib3
 from lxmert import __version__
 from lxmert.assets.answers import BadContent, refuse_page
 from lxmert.assets.drive import confirmed, is_drive, is_page
+from lxmert.assets.heads import content_range, network_words, number, retry_after, validator
 from lxmert.assets.part import Expected, Part
 from lxmert.assets.stated import refuse_other_than_stated, stated_checksums
 from lxmert.errors import DataError
@@ -113,7 +113,7 @@ class Transfer:
                     f"leads to an address that cannot be asked ({error})", again=False
                 ) from error
             except requests.RequestException as error:
-                raise MirrorFailure(_network_words(error), again=True) from error
+                raise MirrorFailure(network_words(error), again=True) from error
 
     def _copy(self, url: str, part: Part, expected: Expected) -> None:
         source = Path(url2pathname(unquote(urlsplit(url).path)))
@@ -173,16 +173,16 @@ class Transfer:
         """Makes `part` end where the answer's bytes begin; returns the whole file's size if it is told."""
         status = response.status_code
         if status not in (200, 206):
-            wait = _retry_after(response)
+            wait = retry_after(response)
             raise MirrorFailure(f"HTTP {status} {response.reason}".strip(), status in _AGAIN_STATUSES, wait)
-        validator, length = _validator(response), _number(response.headers.get("Content-Length"))
+        tag, length = validator(response), number(response.headers.get("Content-Length"))
         stated = stated_checksums(answer.headers for answer in (*response.history, response))
         if status == 200:
             _refuse_page_size(response, length, expected)
-            part.begin(url, validator, length, stated)
+            part.begin(url, tag, length, stated)
             return length
-        begins, total = _content_range(response)
-        same_version = part.note.get("url") != url or validator in (None, part.note.get("validator"))
+        begins, total = content_range(response)
+        same_version = part.note.get("url") != url or tag in (None, part.note.get("validator"))
         same_size = None in (total, part.note.get("total")) or total == part.note.get("total")
         if begins != offset or not offset or not same_size or not same_version:
             part.clear()
@@ -192,7 +192,7 @@ class Transfer:
         return total
 
     def _out_of_range(self, response: requests.Response, part: Part) -> None:
-        _, total = _content_range(response)
+        _, total = content_range(response)
         if total != part.size:
             part.clear()
             raise MirrorFailure("HTTP 416: has fewer bytes than were fetched before", again=True)
@@ -276,7 +276,7 @@ def _next_chunk(response: requests.Response) -> bytes:
     except urllib3.exceptions.IncompleteRead as error:
         raise MirrorFailure("broke off before the end", again=True) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise MirrorFailure(_network_words(error), again=True) from error
+        raise MirrorFailure(network_words(error), again=True) from error
 
 
 def _head(path: Path) -> bytes:
@@ -318,39 +318,3 @@ def _refuse_downgrade(url: str, response: requests.Response, expected: Expected)
     """Without a known checksum, only encryption tells who sends the first copy."""
     if url.startswith("https:") and response.url.startswith("http:") and not expected.sha256:
         raise MirrorFailure("leads from https to http, where anyone could answer", again=False)
-
-
-def _validator(response: requests.Response) -> str | None:
-    """What If-Range takes: a strong ETag, else the time of the last change."""
-    tag = response.headers.get("ETag")
-    if tag and not tag.startswith("W/"):
-        return str(tag)
-    return response.headers.get("Last-Modified")
-
-
-def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
-    """First byte and whole size of `Content-Range: bytes 5-9/10`."""
-    text = response.headers.get("Content-Range", "").removeprefix("bytes").strip()
-    span, _, total = text.partition("/")
-    return _number(span.partition("-")[0]), _number(total)
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.strip().isdigit() else None
-
-
-def _retry_after(response: requests.Response) -> float:
-    return float(_number(response.headers.get("Retry-After")) or 0)
-
-
-def _network_words(error: Exception) -> str:
-    """The cause of a network error without the library's wrapping."""
-    if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
-        return "sent nothing for too long"
-    cause: BaseException = error
-    while cause.__cause__ or cause.__context__:
-        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
-    if isinstance(cause, (http.client.IncompleteRead, ValueError)):  # ValueError: the length of no chunk
-        return "broke off before the end"
-    text = " ".join(str(getattr(cause, "strerror", None) or cause).split())
-    return f"connection failed ({text[:120] or type(cause).__name__})"

@@ -62,3 +62,23 @@ def test_text_that_is_no_yaml(snakemake, tmp_path, overlay):
     outcome = snakemake(tmp_path, "--dry-run", "--configfile", overlay("corpus: [\n"), "--", "all")
     assert outcome.status != 0
     assert "Traceback" not in outcome.text
+
+
+@pytest.mark.parametrize(
+    ("lock", "settings", "message"),
+    [
+        ('{"version": 1, "assets": []}', "{corpus: full}", "assets.lock.json: assets: must be"),
+        (
+            None,
+            '{corpus: full, assets: {mirrors: ["http://[x"]}}',
+            "assets/mirrors: 'http://[x' is no web address",
+        ),
+    ],
+)
+def test_what_is_known_of_downloads_is_damaged(snakemake, tmp_path, overlay, lock, settings, message):
+    if lock:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data/assets.lock.json").write_text(lock)
+    outcome = snakemake(tmp_path, "--dry-run", "--configfile", overlay(settings), "--", "download")
+    assert outcome.status == 2 and "Traceback" not in outcome.text and ", line " not in outcome.text
+    assert message in outcome.errors.strip().splitlines()[-1]

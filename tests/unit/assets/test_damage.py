@@ -163,3 +163,20 @@ def test_a_mirror_that_leads_nowhere(server: MirrorServer, places: Places) -> No
     places.path("raw/group/thing.bin").unlink()
     with pytest.raises(DownloadError, match="/astray: leads to an address that cannot be asked"):
         fetch(plain([server.url("/astray")]), places, Settings(), SHORT)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Range": "bytes \xb2-3/\xb2"},
+        {"Retry-After": "\xb2"},
+        {"Retry-After": "9" * 5000},
+        {"x-goog-hash": "md5=====,crc32c=\xff"},
+        {"X-Linked-Etag": "\x80"},
+    ],
+)
+def test_odd_headers_are_as_good_as_none(
+    server: MirrorServer, places: Places, headers: dict[str, str]
+) -> None:
+    server.script("/heads", BODY, "status:503", "ok", more=headers)
+    assert fetch(plain([server.url("/heads")]), places, Settings(), SHORT)[0].read_bytes() == BODY

@@ -67,11 +67,14 @@ def announce_downloads(although_complete: bool) -> None:
     assets = needed_assets(PLAN, load_catalogue())
     if not assets or ANNOUNCED or not workflow.is_main_process:
         return
-    settings = read_settings(PLAN.config["assets"], "config.yaml", os.environ)
     crawled = crawled_assets(PLAN, load_catalogue())
-    found = plan_download(
-        assets, Places(Path.cwd(), CORPUS), settings, crawled, read_places(PLAN)
-    )
+    places = Places(Path.cwd(), CORPUS)
+    try:
+        settings = read_settings(PLAN.config["assets"], "config.yaml", os.environ)
+        found = plan_download(assets, places, settings, crawled, read_places(PLAN))
+    except LxmertError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     if although_complete or not found.is_complete:
         chosen = ", ".join(f"{name}: {value}" for name, value in PLAN.branches.items())
         ANNOUNCED.append(found.text(f"corpus {CORPUS} with {chosen}"))
