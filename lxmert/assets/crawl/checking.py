@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lxmert.assets.catalogue import Asset
+from lxmert.assets.asset import Asset
 from lxmert.assets.crawl.status import DONE, read_status
 from lxmert.assets.inventory import Finding
 from lxmert.assets.places import Places
