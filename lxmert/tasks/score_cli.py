@@ -107,6 +107,8 @@ def _left_out(
     found = module.left_out_scores(official) if hasattr(module, "left_out_scores") else {}
     if number := columns.meta.get("left_out"):
         found["examples"] = f"{count(number)} whose images are missing"
+    if number := columns.meta.get("unseen"):
+        found["images"] = f"{count(number)} examples were answered without theirs, which are missing"
     return {"left_out": found} if found else {}
 
 

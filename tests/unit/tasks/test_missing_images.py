@@ -21,6 +21,8 @@ from lxmert.data.store_listing import write_store_listing
 from lxmert.errors import DataError
 from lxmert.specs import load_plan, read_document
 from lxmert.tasks.prepare_cli import prepare
+from lxmert.tasks.score_cli import score
+from lxmert.tasks.submission import meta_path, write_submission
 from lxmert.types import Regions
 
 TRAIN_IMAGES = [f"train-1-{pair}-img{image}" for pair in (0, 1) for image in (0, 1)]
@@ -121,6 +123,24 @@ def test_a_leaderboard_gets_every_id(tree, caplog):
     assert valid.meta["unseen"] == 2 and valid.meta["absent_images"] == ["nlvr2_valid/dev-3-0-img0"]
     assert report(tree)["valid"]["answered_without_images"] == 2
     assert "nlvr2 valid: 2 of 3 examples (66.67 %) are answered without their images" in caplog.text
+
+
+def test_every_answer_is_scored_and_the_score_says_which_saw_nothing(tree):
+    tree.listing("nlvr2_valid", DEV_IMAGES[1:], None)
+    valid = run(tree, evaluated="answer")["valid"]
+    task, out = read_document("task", "nlvr2"), tree.root / "valid_predict.csv"
+    write_submission(task, valid, ["False", "True"], np.array([1, 0, 1]), out, {"run": "mine"})
+    assert [line.partition(",")[0] for line in out.read_text().splitlines()] == list(valid.strings("id"))
+    assert json.loads(meta_path(out).read_text())["unseen"] == 2
+    result = score(task, "valid", out, tree.out, tree.raw)
+    assert result["count"] == 3 and result["official"]["accuracy"] == pytest.approx(2 / 3)
+    assert result["left_out"] == {"images": "2 examples were answered without theirs, which are missing"}
+    tree.listing("nlvr2_valid", DEV_IMAGES, None)
+    tree.listing("nlvr2_train", TRAIN_IMAGES[:3], None)
+    train = run(tree)["train"]
+    write_submission(task, train, ["False", "True"], np.array([1]), out, {})
+    result = score(task, "train", out, tree.out, tree.raw)
+    assert result["count"] == 1 and result["left_out"] == {"examples": "1 whose images are missing"}
 
 
 def test_images_without_regions_are_seen_as_blank(tree, tmp_path):
