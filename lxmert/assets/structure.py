@@ -77,11 +77,13 @@ def _check_json(path: Path) -> None:
     from lxmert.data.raw_json import read_through
 
     try:
-        read_through(path, _MAX_RECORD_BYTES)
+        values = read_through(path, _MAX_RECORD_BYTES)
     except DataError as error:
         # "FILE:LINE:COLUMN: not valid JSON: WHY. REMEDY", of which the file is known and the remedy another.
         where, _, why = str(error).removeprefix(f"{path}").lstrip(":").partition(" ")
         raise BadContent(f"is not valid JSON (line {where.partition(':')[0]}: {_reason(why)})") from error
+    if not values:
+        raise BadContent("holds no records, which is JSON and no data")
 
 
 def _reason(text: str) -> str:

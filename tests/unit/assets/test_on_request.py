@@ -109,12 +109,12 @@ def test_a_bomb_is_measured_by_what_is_wanted(
     server: MirrorServer, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(accepting, "_SIZE_GRACE_BYTES", 0)
-    server.script("/big.zip", zip_of({"a.json": b"[1]", "rare.json": b"[" + b" " * 900 + b"]"}))
+    server.script("/big.zip", zip_of({"a.json": b"[1]", "rare.json": b"[1" + b" " * 900 + b"]"}))
     rare = Member("raw/g/rare.json", name="rare.json", on_request=True, about_bytes=200)
     members = [Member("raw/g/a.json", name="a.json"), rare]
     asset = archive([server.url("/big.zip")], members, about_bytes=250, about_unpacked_bytes=10)
     fetch(asset, places, Settings(), SHORT, also=asset.everything)
-    server.script("/big.zip", zip_of({"a.json": b"[1]", "rare.json": b"[" + b" " * 2000 + b"]"}))
+    server.script("/big.zip", zip_of({"a.json": b"[1]", "rare.json": b"[1" + b" " * 2000 + b"]"}))
     places.path("raw/g/rare.json").unlink()
     places.lock_file.unlink()
     places.path("raw/g/a.json").unlink()

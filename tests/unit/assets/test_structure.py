@@ -83,6 +83,11 @@ def test_records_that_mention_errors_are_data(tmp_path: Path) -> None:
         check_structure(path, "json")
 
 
+def test_json_without_a_record_is_no_data(tmp_path: Path) -> None:
+    for body in (b"null", b'"Rate limit exceeded"', b"[]", b"{}", b"17"):
+        assert "holds no records" in refusal(tmp_path, "json", body)
+
+
 def test_formats_by_name() -> None:
     names = {
         "a.caffemodel": "caffemodel",

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lxmert.data import raw_json
-from lxmert.data.raw_json import any_records, keyed_records, list_records
+from lxmert.data.raw_json import any_records, keyed_records, list_records, read_through
 from lxmert.errors import DataError
 
 RECORDS = [
@@ -117,3 +117,18 @@ def test_other_faults(tmp_path):
     path.write_text('{"annotations": []}')
     with pytest.raises(DataError, match='no list "questions"'):
         list(list_records(path, "questions"))
+
+
+WHOLE = {"[1, 2, 3]": 3, '{"info": {}, "list": [1, 2]}': 3, '"x"': 0, "{}": 0, "[[1], [2]]": 2}
+BROKEN = {"[1] 2": "extra text", "[1, 2": "cut short", '{"a": [1}': 'expecting ","', "": "Expecting value"}
+
+
+def test_a_whole_file_is_read_through_and_nothing_kept(tmp_path):
+    path = tmp_path / "file.json"
+    for text, count in WHOLE.items():
+        path.write_text(text)
+        assert read_through(path, 1 << 20) == count
+    for text, words in BROKEN.items():
+        path.write_text(text)
+        with pytest.raises(DataError, match=words):
+            read_through(path, 1 << 20)
