@@ -42,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Converts one set of weights."""
+    if args.backbone and (args.to or args.kind or args.bbox_divisors):
+        raise SpecError(
+            "--backbone: reads a classifier's weights, which have no heads, and writes ours; leave out --to,"
+            " --kind and --bbox-divisors."
+        )
     if args.to:
         tensors = export_weights(args.weights, args.to, args.out)
         log.info("%s: %d tensors written as %s", args.out, len(tensors), args.to)

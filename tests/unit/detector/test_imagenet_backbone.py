@@ -218,6 +218,7 @@ def test_the_command(
         of(found)[f"{STEM}.weight"], NATIVE[f"{STEM}.weight"]
     )
     assert json.loads(report.read_text())["facts"] == {"tensors": 520, "convolutions": 104}
+    assert main([*arguments, "--to", "detectron"]) == 2
     weights.write_bytes(weights.read_bytes()[:1000])
     assert main([*arguments[:-1], str(tmp_path / "none")]) == 2
     assert not (tmp_path / "none").exists()
