@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.io import ancient
 from snakemake.iocontainers import InputFiles, ResourceList, Wildcards
 
 if workflow.basedir not in sys.path:
