@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from lxmert.errors import SpecError
 from lxmert.specs.jobs import read_job_spec
+from lxmert.training import launch
 
 if TYPE_CHECKING:
     from lxmert.training.step import Task
 
-NEEDS = ("kind", "seed", "system/system", "system/encoder", "size/hidden", "recipe/global_batch")
+NEEDS = ("kind", *launch.NEEDS)
 
 USES_WORKERS = True
 

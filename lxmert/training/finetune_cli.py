@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from lxmert.training.ranks import Ranks
 
 NEEDS = (
-    *("run", "seed", "system/system", "system/encoder", "size/hidden", "vision", "init"),
-    *("task/head", "task/train_on", "task/select_on", "recipe/loss/name"),
+    *launch.NEEDS,
+    *("vision", "init", "task/head", "task/train_on", "task/select_on", "recipe/loss/name"),
 )
 
 USES_WORKERS = True

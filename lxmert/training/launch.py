@@ -27,6 +27,13 @@ from lxmert.training.agent import ENDED, FOLDER
 
 log = logging.getLogger(__name__)
 
+# What the spec of every verb that trains must state.
+NEEDS = (
+    *("run", "seed", "system/system", "system/encoder", "size/hidden"),
+    *("recipe/global_batch", "recipe/max_epochs", "recipe/max_steps", "recipe/evaluate_batch"),
+    *("recipe/optimizer/name", "recipe/optimizer/lr", "recipe/schedule/name", "recipe/clip_norm"),
+    *("recipe/log_every_steps", "recipe/save_every_seconds"),
+)
 SCALARS = "LXMERT_TENSORBOARD"  # how the graph says --tensorboard, which is no parameter of its jobs
 _LOOK_SECONDS = 0.05
 _ALL_FAILED_SECONDS = 5.0  # ranks fail alike within this time, or one of them failed alone

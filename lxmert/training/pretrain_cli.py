@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from lxmert.training.ranks import Ranks
 
-NEEDS = ("run", "seed", "system/system", "system/encoder", "size", "recipe/objectives")
+NEEDS = (
+    *launch.NEEDS,
+    *("recipe/word_mask_rate", "recipe/region_mask_rate", "recipe/mismatch_rate", "recipe/objectives"),
+)
 
 USES_WORKERS = True
 
