@@ -14,8 +14,8 @@ from PIL import Image
 
 from lxmert.assets.asset import Asset, Member
 from lxmert.assets.catalogue import Catalogue
-from lxmert.assets.crawl.crawler import Manners
 from lxmert.assets.crawl.crawling import crawl, report_path, status_path
+from lxmert.assets.crawl.manners import Manners
 from lxmert.assets.crawl.missing import Outcome
 from lxmert.assets.crawl.pictures import average_hash, read_picture
 from lxmert.assets.crawl.web import Bounds

@@ -37,8 +37,8 @@ def add_crawl_arguments(parser: argparse.ArgumentParser) -> None:
 
 def crawl_named(args: argparse.Namespace, catalogue: Catalogue, places: Places, settings: Settings) -> None:
     """Crawls what is named; with --out-receipt one asset, for the graph."""
-    from lxmert.assets.crawl.crawler import Manners  # requests, numpy and Pillow
-    from lxmert.assets.crawl.crawling import crawl, crawlable, receipt_path, report_path
+    from lxmert.assets.crawl.crawling import crawl, crawlable, receipt_path, report_path  # requests, Pillow
+    from lxmert.assets.crawl.manners import Manners
 
     assets = crawlable(catalogue, args.names)
     if args.out_receipt and len(assets) != 1:

@@ -16,13 +16,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
 from lxmert.assets.asset import Asset
 from lxmert.assets.crawl.hosts import Hosts
+from lxmert.assets.crawl.manners import Manners
 from lxmert.assets.crawl.pictures import HASH_BITS, NoPicture, average_hash, hash_distance, read_picture
 from lxmert.assets.crawl.status import (
     BAD_ADDRESS,
@@ -34,7 +35,7 @@ from lxmert.assets.crawl.status import (
     StatusFile,
 )
 from lxmert.assets.crawl.wanted import Records, Wanted
-from lxmert.assets.crawl.web import Bounds, Fetcher, NoAnswer, host_of
+from lxmert.assets.crawl.web import Fetcher, NoAnswer, host_of
 from lxmert.assets.mirrors import as_url
 from lxmert.assets.places import Places, Settings
 from lxmert.errors import DownloadError, Interrupted
@@ -42,39 +43,6 @@ from lxmert.files import atomic_write_bytes
 from lxmert.progress import Progress, count
 
 log = logging.getLogger(__name__)
-
-# Unrelated pictures of dev and test1 are as near as this in 1 pair of 7 000, by the published hashes; another
-# decoder, or a copy at another size, changes fewer bits.
-TOLERANCE_BITS = 4
-
-
-@dataclass(frozen=True)
-class Manners:
-    """How the web is asked.
-
-    Attributes:
-        connections: addresses asked at the same time.
-        per_host: of these, of one host.
-        interval_seconds: between two of one host.
-        attempts: for an address that may do better.
-        backoff_seconds: how long its host is left alone then; doubled for each further attempt.
-        backoff_limit_seconds: never longer; a host that asks for more is asked again by the next crawl.
-        host_failures: a host out of reach so often in a row is given up for this crawl.
-        first_failures: if so many addresses are out of reach and none was ever reached, nothing will be.
-        tolerance_bits: of the hash.
-        bounds: of one address.
-    """
-
-    connections: int = 48
-    per_host: int = 2
-    interval_seconds: float = 0.2
-    attempts: int = 3
-    backoff_seconds: float = 4.0
-    backoff_limit_seconds: float = 120.0
-    host_failures: int = 4
-    first_failures: int = 200
-    tolerance_bits: int = TOLERANCE_BITS
-    bounds: Bounds = field(default_factory=Bounds)
 
 
 @dataclass

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lxmert.assets.asset import Asset
 from lxmert.assets.catalogue import Catalogue
-from lxmert.assets.crawl.crawler import Crawl, Manners
+from lxmert.assets.crawl.crawler import Crawl
+from lxmert.assets.crawl.manners import Manners
 from lxmert.assets.crawl.missing import Outcome
 from lxmert.assets.crawl.status import StatusFile
 from lxmert.assets.crawl.wanted import read_nlvr2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +11,10 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from lxmert import __version__
+from lxmert.assets.crawl.guard import GuardedAdapter, LocalAddress, is_local
 from lxmert.assets.crawl.status import BAD_ADDRESS, GONE, NO_ANSWER, REFUSED, TOO_LARGE
 from lxmert.assets.transfer import MirrorFailure, within
 
@@ -62,10 +59,6 @@ class NoAnswer(Exception):
         """Takes what went wrong, in a few words."""
         super().__init__(why)
         self.state, self.again, self.reached, self.wait_seconds = state, again, reached, wait_seconds
-
-
-class LocalAddress(OSError):
-    """A name of the open web led to a machine of this network."""
 
 
 def host_of(url: str) -> str:
@@ -157,7 +150,7 @@ class Fetcher:
         """Addresses that name a local machine outright, which a proxy would be asked for, too."""
         where = host_of(url)
         host = where.rpartition(":")[0]
-        if where not in self._trusted and (_is_local(host) or host == "localhost"):
+        if where not in self._trusted and (is_local(host) or host == "localhost"):
             raise NoAnswer(BAD_ADDRESS, f"{host} is a local address")
 
     def _new_session(self) -> requests.Session:
@@ -169,7 +162,7 @@ class Fetcher:
         agent = f"lxmert/{__version__} (single images of a research data set, each once)"
         session.headers.update({"User-Agent": agent, "Accept-Encoding": "identity"})
         for scheme in ("http://", "https://"):
-            session.mount(scheme, _GuardedAdapter(self._trusted))
+            session.mount(scheme, GuardedAdapter(self._trusted))
         return session
 
 
@@ -238,45 +231,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             seen.add(id(found))
             yield found
             waiting += [*found.args, getattr(found, "reason", None), found.__cause__, found.__context__]
-
-
-def _is_local(host: str) -> bool:
-    """Whether a numeric address is none of the open web; names are not looked up."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return not address.is_global or address.is_multicast
-
-
-class _GuardedAdapter(HTTPAdapter):
-    """Connections that hang up before the first byte if they lead to a local machine of any name."""
-
-    def __init__(self, trusted: frozenset[str]) -> None:
-        self._pools = {
-            "http": _guarded_pool(HTTPConnectionPool, HTTPConnection, trusted),
-            "https": _guarded_pool(HTTPSConnectionPool, HTTPSConnection, trusted),
-        }
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *arguments: Any, **settings: Any) -> None:
-        super().init_poolmanager(*arguments, **settings)
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-
-def _guarded_pool(pool: Any, connection: Any, trusted: frozenset[str]) -> Any:
-    class Guarded(connection):  # type: ignore[misc]
-        def _new_conn(self) -> Any:
-            made = super()._new_conn()
-            peer = str(made.getpeername()[0])
-            if _is_local(peer) and f"{self.host}:{self.port}" not in trusted:
-                made.close()
-                raise LocalAddress(f"{self.host} is a local address")
-            return made
-
-    class GuardedPool(pool):  # type: ignore[misc]
-        ConnectionCls = Guarded
-
-    return GuardedPool

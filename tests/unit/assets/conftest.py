@@ -12,6 +12,7 @@ from lxmert.assets.places import Places
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from crawl_tools import SmallSet  # noqa: E402
 from mirror_server import MirrorServer, running  # noqa: E402
 
 
@@ -32,3 +33,11 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
     return Places(tmp_path)
+
+
+@pytest.fixture
+def small(server: MirrorServer, places: Places) -> SmallSet:
+    """Three pairs of images to crawl."""
+    made = SmallSet(places, server)
+    made.write()
+    return made

@@ -155,7 +155,8 @@ def test_what_a_form_needs_is_asked_for(tmp_path, capsys, store, exported):
 def test_hdf5_without_its_package_says_so(tmp_path, capsys, monkeypatch, store):
     monkeypatch.setitem(sys.modules, "h5py", None)
     assert export("vlp-hdf5", store, tmp_path / "x") == 2
-    assert "needs the package h5py; install it" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "needs the package h5py" in told and "pip install -e '.[hdf5]'" in told
 
 
 @pytest.mark.parametrize("form", ["lxmert-tsv", "uniter-npz", "uniter-img-db", "vlp-hdf5"])
