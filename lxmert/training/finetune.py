@@ -20,7 +20,8 @@ from lxmert.training.engine import resumable
 from lxmert.training.finetune_data import FinetuneData, FinetuneInputs
 from lxmert.training.guards import Tripwire
 from lxmert.training.inference import label_score
-from lxmert.training.loop import Trainer, TrainingJob
+from lxmert.training.job import TrainingJob
+from lxmert.training.loop import Trainer
 from lxmert.training.ranks import Ranks
 from lxmert.training.task_loss import task_loss
 

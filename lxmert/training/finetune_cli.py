@@ -59,8 +59,8 @@ def _train(
     ranks: Ranks,
 ) -> None:
     from lxmert.models.weights import model_tensors, save_weights
+    from lxmert.training.curve import copy_history
     from lxmert.training.finetune import finetune
-    from lxmert.training.loop import copy_history
 
     tensorboard = args.tensorboard and args.tensorboard / spec["run"]
     trainer, meta = finetune(spec, inputs, args.state, device, args.workers, ranks, tensorboard, data)

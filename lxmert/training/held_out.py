@@ -12,7 +12,7 @@ from lxmert.data.batching import PretrainBatches
 from lxmert.errors import LxmertError
 from lxmert.memory import is_out_of_memory
 from lxmert.models.pretraining import PretrainingModel
-from lxmert.training.loop import Evaluation
+from lxmert.training.job import Evaluation
 from lxmert.training.pieces import count_examples, cut, piece_of
 from lxmert.types import Batch
 

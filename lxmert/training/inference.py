@@ -21,7 +21,7 @@ from lxmert.memory import is_out_of_memory
 from lxmert.models.heads import TaskModel
 from lxmert.models.lxmert import EncodedImages, EncodedQuestions, LxmertEncoder
 from lxmert.objectives import Loss
-from lxmert.training.loop import Evaluation
+from lxmert.training.job import Evaluation
 
 log = logging.getLogger(__name__)
 

@@ -8,100 +8,34 @@ bit for bit on the CPU, if it goes on with as many ranks.
 from __future__ import annotations
 
 import logging
-import resource
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from lxmert.errors import Interrupted, LxmertError
-from lxmert.files import atomic_path, save_tensors
+from lxmert.files import save_tensors
 from lxmert.models.weights import load_tensors, model_tensors
 from lxmert.progress import Progress
-from lxmert.state import JobState, StopSignal
+from lxmert.state import StopSignal
+from lxmert.training.curve import Curve, Window
 from lxmert.training.engine import Engine
-from lxmert.training.guards import BadBatches, Tripwire, are_finite
+from lxmert.training.guards import BadBatches, are_finite
+from lxmert.training.job import TrainingJob
 from lxmert.training.optimizers import build_optimizer
 from lxmert.training.pieces import count_examples
 from lxmert.training.precision import Precision
-from lxmert.training.ranks import Ranks
-from lxmert.training.scalars import Scalars
 from lxmert.training.schedules import build_schedule
-from lxmert.training.step import Outcome, Task, TrainingStep
-from lxmert.training.stream import StepBatches, stream
+from lxmert.training.step import Outcome, TrainingStep
+from lxmert.training.stream import stream
 from lxmert.types import Batch
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Evaluation:
-    """What one look at the held-out split gave.
-
-    Attributes:
-        figures: what to log, by name.
-        select_by: the figure that chooses the best weights; larger is better.
-    """
-
-    figures: dict[str, float]
-    select_by: float
-
-
-@dataclass
-class TrainingJob:
-    """One training run.
-
-    Attributes:
-        task: model and losses.
-        batches: builds the batch of each step.
-        recipe: the recipe document.
-        seed: decides the order, the masks and dropout.
-        state: where unfinished work lives.
-        evaluate: called after each epoch and after the last step; None for no held-out split.
-        device: where the model is.
-        workers: processes that build batches.
-        evaluate_first: also look at the untrained model, so that curves begin at step 0.
-        tripwire: stops a run that learns nothing; None for a run that need not learn.
-        ranks: the processes that train together.
-        tensorboard: folder of scalars; None for none.
-        began: when this attempt began, by the monotonic clock.
-    """
-
-    task: Task
-    batches: StepBatches
-    recipe: dict[str, Any]
-    seed: int
-    state: JobState
-    evaluate: Callable[[], Evaluation] | None
-    device: torch.device
-    workers: int = 0
-    evaluate_first: bool = False
-    tripwire: Tripwire | None = None
-    ranks: Ranks = field(default_factory=Ranks)
-    tensorboard: Path | None = None
-    began: float = field(default_factory=time.monotonic)
-
-    @property
-    def model(self) -> torch.nn.Module:
-        """The model that is trained."""
-        return self.task.model
-
-
 class _RollBack(Exception):
     """The weights are not finite: the run goes on from its saved state, with care up to this step."""
-
-
-@dataclass
-class _Window:
-    """What was measured since the last record of the history."""
-
-    first_step: int
-    began: float = field(default_factory=time.monotonic)
-    data_seconds: float = 0.0
 
 
 class Trainer:
@@ -140,14 +74,7 @@ class Trainer:
         self._counts: dict[str, float] = {}
         self._restore()
         self.at_chance: str | None = None
-        self._scalars = self._open_scalars()
-
-    def _open_scalars(self) -> Scalars | None:
-        """The scalars as far as the history goes, on the first rank, where they are wanted."""
-        job = self.job
-        if job.tensorboard is None or not job.ranks.first:
-            return None
-        return Scalars(job.tensorboard, job.state.history_path, job.state.digest)
+        self.curve = Curve(job)
 
     def seconds(self) -> float:
         """Time spent so far, with earlier attempts up to their last save."""
@@ -171,15 +98,14 @@ class Trainer:
                     self._go_on(stop)
                 except _RollBack:
                     self._roll_back()
-        if self._scalars is not None:
-            self._scalars.close()
+        self.curve.close()
         self._look_back()
 
     def _go_on(self, stop: StopSignal) -> None:
         job, recipe = self.job, self.job.recipe
         progress = Progress(self.total_steps, "steps", "training", start=self.step)
         saved = wait = time.monotonic()
-        window = _Window(self.step)
+        window = Window(self.step)
         for step, batch in stream(job.batches, self.step, self.total_steps, job.workers):
             window.data_seconds += time.monotonic() - wait
             due = job.ranks.first and time.monotonic() - saved >= recipe["save_every_seconds"]
@@ -189,7 +115,7 @@ class Trainer:
                 progress.advance(note=f"loss {outcome.loss:.3f}")
             if self.step % recipe["log_every_steps"] == 0 or self.step == self.total_steps:
                 self._log_window(window, count_examples(batch))
-                window = _Window(self.step)
+                window = Window(self.step)
             stopping, saving = (votes > 0 for votes in outcome.flags)
             if self._epoch_ends() and job.evaluate is not None:
                 began = time.monotonic()
@@ -251,8 +177,7 @@ class Trainer:
         return alone or names
 
     def _log_bad(self, step: int) -> None:
-        if self.job.ranks.first:
-            self._record({"step": step + 1, "left_out": self.bad.steps[step]})
+        self.curve.add({"step": step + 1, "left_out": self.bad.steps[step]})
 
     def _check_weights(self) -> None:
         """Rolls back where an update spoilt the weights; every rank has the same."""
@@ -263,48 +188,24 @@ class Trainer:
         """Goes on from the last good state; the updates after it are checked one by one."""
         self._careful_until = max(self._careful_until, self.step + 1)
         log.warning("the weights are no longer finite; going back from step %d to the saved state", self.step)
-        before = self.step
+        before, earlier = self.step, self._earlier_seconds
         self.optimizer.zero_grad()
         if not self._restore():
             raise LxmertError(
                 f"step {before}: the weights are not finite, and {self.job.state.folder} holds no earlier"
                 " ones. Lower optimizer/lr, then run again."
             )
-        if self._scalars is not None:
-            self._scalars.close()
-            self._scalars = self._open_scalars()  # without the steps that are made again
+        self._earlier_seconds = earlier  # this attempt's own are in the saved ones, too
+        self.curve.reopen()  # without the steps that are made again
 
-    def _log_window(self, window: _Window, examples: int) -> None:
-        spent = max(time.monotonic() - window.began, 1e-9)
-        steps = self.step - window.first_step
+    def _log_window(self, window: Window, examples: int) -> None:
         # In one order, whether the sums were counted here or read from a state: additions round.
         asked = [name for name in sorted(self._sums) if self._counts[name]]
         means = {name: self._sums[name] / self._counts[name] for name in asked}
-        record: dict[str, Any] = {
-            "step": self.step,
-            "epoch": self.step / self.job.batches.steps_per_epoch,
-            "loss": self.job.task.total(means),
-            "losses": means,
-            "lr": self.job.recipe["optimizer"]["lr"] * self.schedule(self.step - 1),
-            "examples_per_second": steps * examples / spent,
-            "data_seconds": window.data_seconds / max(steps, 1),
-            "memory_mb": self._memory_mb(),
-        }
         if means:
-            self._record(record)
+            rate = self.job.recipe["optimizer"]["lr"] * self.schedule(self.step - 1)
+            self.curve.add_window(window, self.step, examples, means, rate)
         self._sums, self._counts = {}, {}
-
-    def _memory_mb(self) -> float:
-        if self.job.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.job.device) / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-    def _record(self, record: dict[str, Any]) -> None:
-        if not self.job.ranks.first:
-            return
-        self.job.state.log(record)
-        if self._scalars is not None:
-            self._scalars.add(record)
 
     def _epoch_ends(self) -> bool:
         return self.step % self.job.batches.steps_per_epoch == 0 or self.step == self.total_steps
@@ -322,7 +223,7 @@ class Trainer:
             **evaluation.figures,
         }
         self.evaluations.append(record)
-        self._record({"evaluation": True, **record})
+        self.curve.add({"evaluation": True, **record})
         figures = ", ".join(f"{name} {value:.4f}" for name, value in evaluation.figures.items())
         log.info("epoch %.3g/%d: %s", record["epoch"], self.job.recipe["max_epochs"], figures)
         if self.best is None or evaluation.select_by > self.best:  # strictly better, as the reference
@@ -406,9 +307,3 @@ def planned_steps(recipe: dict[str, Any], steps_per_epoch: int) -> int:
 
 def _with_prefix(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def copy_history(state: JobState, out: Path) -> None:
-    """The history as a declared output."""
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(state.history_path.read_bytes() if state.history_path.exists() else b"")

@@ -17,7 +17,8 @@ from lxmert.state import JobState
 from lxmert.training.building import build_pretraining_model, describe_model
 from lxmert.training.engine import resumable
 from lxmert.training.held_out import held_out_losses
-from lxmert.training.loop import Trainer, TrainingJob
+from lxmert.training.job import TrainingJob
+from lxmert.training.loop import Trainer
 from lxmert.training.pretrain_data import PretrainData, PretrainInputs
 from lxmert.training.ranks import Ranks
 from lxmert.training.step import Task

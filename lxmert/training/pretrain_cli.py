@@ -58,7 +58,7 @@ def _train(
     ranks: Ranks,
 ) -> None:
     from lxmert.models.weights import model_tensors, save_weights
-    from lxmert.training.loop import copy_history
+    from lxmert.training.curve import copy_history
     from lxmert.training.pretrain import pretrain
 
     tensorboard = args.tensorboard and args.tensorboard / spec["run"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,13 @@ def test_weights_that_went_bad_roll_back_and_the_batch_is_found(
 ) -> None:
     """An update with a finite gradient spoils the weights: the run goes back and leaves that batch out."""
     recipe = {"save_every_seconds": 3600, "max_steps": 10, "max_bad_batches": 2}
-    seen = spoiling(monkeypatch, {})
+    seen, began = spoiling(monkeypatch, {}), time.monotonic()
     plain = loop.TrainingStep.run
 
     def run(self: Any, batch: Batch, seed: int, step: int, *rest: Any) -> Any:
         outcome = plain(self, batch, seed, step, *rest)
         if step == 3 and outcome.updated:
+            time.sleep(0.2)
             self.optimizer.parameters["head.outer.bias"].data[0] = float("inf")
         return outcome
 
@@ -66,6 +68,7 @@ def test_weights_that_went_bad_roll_back_and_the_batch_is_found(
     assert all(torch.isfinite(value).all() for value in model_tensors(trainer.job.model).values())
     # Noticed by the next loss, found on the way from the saved state, left out the third time.
     assert seen == [0, 1, 2, 3, 4, 0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert 0.4 < trainer.seconds() < time.monotonic() - began, "no second counts twice"
     assert "the weights are no longer finite; going back from step" in caplog.text
     assert "step 3: the loss or its gradient is not finite" in caplog.text
 

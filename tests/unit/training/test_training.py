@@ -23,6 +23,7 @@ from lxmert.models.weights import save_weights
 from lxmert.training import loop
 from lxmert.training import pretrain as pretrain_module
 from lxmert.training.finetune import finetune
+from lxmert.training.job import Evaluation
 from lxmert.training.loop import Trainer
 from lxmert.training.pretrain import pretrain
 from lxmert.training.stream import stream
@@ -201,7 +202,7 @@ def test_evaluations_cost_no_speed_and_attempts_add_up(
     recipe = {"max_epochs": 2, "log_every_steps": 1000}
     plain = pretrain_module.held_out_losses
 
-    def slow(*args: Any) -> loop.Evaluation:
+    def slow(*args: Any) -> Evaluation:
         time.sleep(1.0)
         return plain(*args)
 
