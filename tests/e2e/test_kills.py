@@ -16,12 +16,21 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> TinyTask:
     return TinyTask(tmp_path_factory.mktemp("tiny"))
 
 
+def moment(path: Path) -> int:
+    """When a file was last replaced; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 def kill_once(arguments: list[str], folder: Path, draw: random.Random) -> bool:
-    """Starts the job and kills it some time after its state has moved; False if it was done before."""
+    """Starts the job and kills it some time after its state has moved on; False if it was done before."""
     job = start(arguments)
     state = folder / "state" / "state.safetensors"
-    before = state.stat().st_mtime_ns if state.exists() else 0
-    while job.poll() is None and not (state.exists() and state.stat().st_mtime_ns != before):
+    seen = {moment(state)}
+    while job.poll() is None and len(seen) < 3:  # the first save of training is of step 0
+        seen.add(moment(state))
         time.sleep(0.002)
     time.sleep(draw.random() * 0.4)
     job.send_signal(signal.SIGKILL)
