@@ -71,10 +71,13 @@ def test_two_ranks_stopped_killed_and_started_again_end_as_unbroken_ones(
     assert not list(broken.glob("lxmert-ranks-*"))
 
 
-def test_wrong_input_of_two_ranks_is_one_line(task: TinyTask, tmp_path: Path) -> None:
-    arguments = command(task, "finetune", tmp_path, ranks=2)
-    arguments[arguments.index("--examples") + 1] = str(tmp_path / "nowhere")
+@pytest.mark.parametrize("where", ["before the ranks start", "in every rank"])
+def test_wrong_input_of_two_ranks_is_one_line(task: TinyTask, tmp_path: Path, where: str) -> None:
+    wrong = {"loss": {"name": "hinge"}} if where == "in every rank" else {}
+    arguments = command(task, "finetune", tmp_path, ranks=2, **wrong)
+    if not wrong:
+        arguments[arguments.index("--examples") + 1] = str(tmp_path / "nowhere")
     failed = run(arguments)
     (line,) = told(failed.stderr)
-    assert failed.returncode == 2 and "nowhere" in line and "no such file" in line
-    assert not outputs(tmp_path)
+    assert failed.returncode == 2 and ("unknown loss" if wrong else "nowhere") in line
+    assert ("starting 2 ranks" in failed.stderr) == bool(wrong) and not outputs(tmp_path)
