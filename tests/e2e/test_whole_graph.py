@@ -218,6 +218,7 @@ def test_jobs_on_slurm_end_with_the_same_bytes(
 TWO_RANKS = ("pretrain_system:ranks=2", "pretrain_system:gpu=0")
 
 
+@pytest.mark.slow
 def test_two_ranks_of_a_slurm_job_are_cancelled_requeued_and_end_with_the_same_bytes(
     checkout: Path, half: Path, cluster: LoopbackSlurm, tmp_path: Path
 ) -> None:
