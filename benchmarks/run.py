@@ -86,6 +86,8 @@ def write_table(path: Path) -> None:
     machines = sorted({result["machine"] for result in results.values()})
     lines += ["", *(f"Measured on: {machine}." for machine in machines)]
     for name, result in sorted(results.items()):
+        if not result["notes"] and "command" not in result:
+            continue
         lines += ["", f"**{name}**", ""]
         lines += [f"* {key}: {value}" for key, value in result["notes"].items()]
         if "command" in result:  # figures of earlier versions lack it
