@@ -33,12 +33,11 @@ class Unseen(Files):
 
     def leaks(self, run: str, split: str) -> list[str]:
         """Why a run's score on a split would be no score on unseen questions; none for a clean split."""
+        return self._leaks(run, split, self._learning(self.runs[run]))
+
+    def _leaks(self, run: str, split: str, learnt: dict[str, Document] | None) -> list[str]:
         found = self.runs[run]
-        task, genome = self.tasks[found.task], None
-        learnt: dict[str, Document] | None = {name: task["splits"][name] for name in task["train_on"]}
-        if found.weights:
-            learnt = self._published_learning(found)
-        pretraining = None
+        task, genome, pretraining = self.tasks[found.task], None, None
         if not self.own:
             genome = self.tasks[PRETRAIN]["image_sets"]["genome"]
             pretraining = self.tasks[PRETRAIN] if found.init != "scratch" else None
@@ -46,13 +45,24 @@ class Unseen(Files):
             pretraining = {**pretraining, "minival_ids": PUBLISHED_IDS}  # what they held out
         return leaks_of(split, task, learnt, found.weights, pretraining, genome)
 
-    def _published_learning(self, run: Run) -> dict[str, Document] | None:
-        """The splits that published fine-tuned weights learnt from, None where nobody said which."""
+    def _learning(self, run: Run) -> dict[str, Document] | None:
+        """The splits that fine-tuned weights learnt from, None where nobody said which."""
+        task = self.tasks[run.task]
+        if not run.weights:
+            return {name: task["splits"][name] for name in task["train_on"]}
         known = self.published_finetuned(run.system, run.task)["learnt_from"]
         if run.weights not in known:
             return None
-        splits = self.tasks[run.task]["splits"]
-        return {name: with_published_ids(splits[name]) for name in known[run.weights]}
+        return {name: with_published_ids(task["splits"][name]) for name in known[run.weights]}
+
+    def _headline(self, task: str) -> list[str]:
+        """Scored splits of which no run of a task is known to have learnt: the scores of others say so."""
+        learnt = {name: self._learning(run) or {} for name, run in self.runs.items() if run.task == task}
+        return [
+            split
+            for split in self.scored_splits(task)
+            if not any(self._leaks(run, split, splits) for run, splits in learnt.items())
+        ]
 
     def overlap_files(self) -> list[str]:
         """Raw files that tell which photographs splits share."""
@@ -66,7 +76,7 @@ class Unseen(Files):
             task: {
                 "splits": list(self.tasks[task]["splits"]),
                 "train_on": self.tasks[task]["train_on"],
-                "headline": self.scored_splits(task),
+                "headline": self._headline(task),
             }
             for task in tasks
         }

@@ -39,8 +39,8 @@ class Evaluated:
         task: its task.
         split: its name.
         keys: its images, one key a photograph.
-        headline: whether it is scored here and its figures are printed. What servers score may hold known
-            photographs: GQA's submission answers its validation questions too.
+        headline: whether it is scored here as unseen. What servers score may hold known photographs (GQA's
+            submission answers its validation questions too), and so may a split whose score says so itself.
         seen: what the task's weights have seen, by stage.
     """
 
@@ -63,7 +63,7 @@ class Row:
 
     @property
     def leaks(self) -> list[str]:
-        """Stages that learnt from photographs of a split that is printed as a result; the detector's may."""
+        """Stages that learnt from photographs of a split that is scored as unseen; the detector's may."""
         if not self.headline:
             return []
         return [stage for stage in (PRETRAINING, FINE_TUNING) if self.shared.get(stage)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lxmert.errors import DataError
-from lxmert.specs import load_plan, read_document
+from lxmert.specs import load_plan
 from lxmert.specs.minival import DRAWN_FROM
 from lxmert.splits import cli
 from lxmert.splits.photographs import Photographs, read_detector_list, read_twins
@@ -57,7 +57,7 @@ def compare(tree: Any, config: dict[str, Any]) -> dict[tuple[str, str], dict[str
     folders = []
     for task in plan.used_tasks():
         folders.append(tree.root / "examples" / task)
-        prepare(read_document("task", task), SPEC, tree.raw, tree.vocabulary, tree.listings, folders[-1])
+        prepare(plan.example_document(task), SPEC, tree.raw, tree.vocabulary, tree.listings, folders[-1])
     (tree.raw / "vg/splits").mkdir(parents=True, exist_ok=True)
     (tree.raw / "vg/splits/train.txt").write_text("VG_100K/504.jpg xml/504.xml\n")
     arguments = SimpleNamespace(
@@ -147,6 +147,24 @@ def test_splits_of_all_questions_share_them_with_the_balanced_ones() -> None:
     assert first.pop("valid") == ["gqa is fine-tuned on valid itself (train_all, valid)"]
     assert first == {"testdev": [], "testdev_all": [], "submit": []}
     assert "read some of these questions" in plan.leaks("gqa", "valid_all")[1]
+
+
+def test_a_score_that_says_itself_what_it_is_worth_is_no_headline(tree: Any) -> None:
+    """As documented: all questions of a split that is trained on, and minival drawn of what others learnt."""
+    balanced = tree.raw / "gqa/val_balanced_questions.json"
+    (tree.raw / "gqa/val_all_questions.json").write_bytes(balanced.read_bytes())
+    rows = compare(tree, {"tasks": ["gqa"], "further_splits": {"gqa": ["valid_all"]}})
+    assert [split for (_, split), row in rows.items() if row["headline"]] == ["testdev"]
+    assert rows["gqa", "valid_all"]["shared"]["fine-tuning"] == 1 and not rows["gqa", "valid_all"]["leaks"]
+    assert "gqa valid_all" in (tree.root / "overlap.txt").read_text()
+
+    def headline(**config: Any) -> list[str]:
+        return json.loads(load_plan({**config, "corpus": "full"}).overlap_spec())["tasks"]["vqa"]["headline"]
+
+    assert headline(minival="drawn", tasks=["vqa"]) == []  # the published pretraining read them
+    assert headline(minival="drawn", tasks=["vqa"], weights="pretrain") == ["minival"]
+    # Where nobody said what weights learnt from, photographs can still tell of the rest.
+    assert headline(tasks=["vqa"], runs={"vqa": {"weights": "lxmert_hub_vqa"}}) == ["minival"]
 
 
 def test_a_result_on_photographs_that_were_learnt_from_is_refused(tree: Any) -> None:
