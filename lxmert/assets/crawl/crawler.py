@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import random
 import threading
 import warnings
@@ -65,6 +66,7 @@ class Crawl:
         status: what became of earlier ones.
         manners: how the web is asked.
         again: states that are asked once more, beside those without an answer.
+        brought: the images were brought since, and are recorded: other bytes than a crawl's are right.
         stopped: polled between images; True stops, keeping what came.
     """
 
@@ -77,8 +79,10 @@ class Crawl:
         status: StatusFile,
         manners: Manners,
         again: Collection[str] = (),
+        brought: bool = False,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._brought = brought
         self._asset, self._records, self._status = asset, records, status
         self._manners, self._again, self._stopped = manners, {NO_ANSWER, *again}, stopped
         place = asset.members[0].place
@@ -160,9 +164,11 @@ class Crawl:
         if known is not None and known.address != image.address:
             known = None
         if path.is_file():
-            if known and known.state == DONE and path.stat().st_size == known.bytes:
+            if known is None or known.state != DONE or (self._brought and not _fits(path, known)):
+                return self._adopt(image, path)
+            if _fits(path, known):
                 return known
-            return self._adopt(image, path)
+            _set_aside(path, known)
         if known is None or known.state == DONE or known.state in self._again:
             return None
         if known.state == WRONG_HASH and (known.distance or 0) <= self._manners.tolerance_bits:
@@ -311,6 +317,23 @@ class Crawl:
             if self._progress is not None:
                 missing = self._tally.total() - self._tally[DONE]
                 self._progress.advance(1, f"{count(self._tally[DONE])} there, {count(missing)} missing")
+
+
+def _fits(path: Path, known: Status) -> bool:
+    return path.stat().st_size == known.bytes
+
+
+def _set_aside(path: Path, known: Status) -> None:
+    """Takes the name from a file that is no longer the proved one; whoever changed it still has it."""
+    aside = path.with_name(f".{path.name}.changed")
+    log.warning(
+        "%s: has %d bytes, %s when it came; it is %s now, and is asked for again",
+        path,
+        path.stat().st_size,
+        known.bytes,
+        aside.name,
+    )
+    os.replace(path, aside)
 
 
 def _distance(image: Wanted, body: bytes) -> int | None:

@@ -14,6 +14,7 @@ from lxmert.assets.crawl.missing import Outcome
 from lxmert.assets.crawl.status import StatusFile
 from lxmert.assets.crawl.wanted import read_nlvr2
 from lxmert.assets.fetch import announce, fetch, guard_file, refuse_gate
+from lxmert.assets.lock import Lock
 from lxmert.assets.places import Places, Settings, alone, missing_name
 from lxmert.errors import DownloadError, SpecError, suggest
 
@@ -90,7 +91,8 @@ def crawl(
         records = read_nlvr2(files["records"], files.get("hashes"))
         status = StatusFile(status_path(asset, places))
         try:
-            Crawl(asset, records, places, settings, status, manners, again, stopped).run()
+            brought = Lock(places.lock_file).record(asset.id) is not None
+            Crawl(asset, records, places, settings, status, manners, again, brought, stopped).run()
         finally:
             status.close()
         outcome = Outcome(asset, records, status.entries)

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 from asset_tools import zip_of
-from crawl_tools import MANNERS, SmallSet, picture
+from crawl_tools import GATE, MANNERS, SmallSet, picture
 
 from lxmert.assets.catalogue import Catalogue, load_catalogue
 from lxmert.assets.crawl.crawling import crawl, crawlable, status_path
@@ -144,6 +144,21 @@ def test_files_that_are_there_are_looked_at_and_kept(small, caplog):
     assert max(small.asked(name) for name in small.bodies) == 1
 
 
+def test_a_crawled_file_that_changed_is_asked_for_again(small, caplog):
+    back, gone = small.name(0, 0), small.name(0, 1)
+    small.crawl()
+    for name in (back, gone):
+        (small.folder / name).write_bytes(small.bodies[name][:-20])
+    small.script(back, "ok")
+    small.script(gone, "status:404")
+    small.crawl()
+    assert small.asked(back) == 1 and small.states()[back] == "done"
+    assert small.found() == {name: body for name, body in small.bodies.items() if name != gone}
+    assert small.states()[gone] == "gone"
+    aside = small.folder / f".{gone}.changed"
+    assert aside.read_bytes() == small.bodies[gone][:-20] and aside.name in caplog.text  # nothing is lost
+
+
 # Mirrors and offline mode
 
 
@@ -263,6 +278,17 @@ def test_the_archive_may_come_later(small, tmp_path):
     assert state(small.asset, small.places, Lock(small.places.lock_file).record(small.asset.id)) == "ready"
     small.crawl()  # has nothing left to ask for
     assert small.asked(missing) == 1
+    assert small.report()["missing"] == {}
+
+
+def test_an_archive_of_other_bytes_is_not_crawled_over(small, tmp_path):
+    small.crawl()
+    bodies = {name: body + b"of the archive" for name, body in small.bodies.items()}
+    path = tmp_path / "from_the_form.zip"
+    path.write_bytes(zip_of({f"dev/{name}": body for name, body in bodies.items()}))
+    add([path], Catalogue([small.asset]), small.places, Settings(accept_terms=(GATE,)), small.asset.id)
+    small.crawl()
+    assert small.found() == bodies and max(small.asked(name) for name in bodies) == 1
 
 
 LINE = {"identifier": "dev-1-0-0", "left_url": "http://x/a", "right_url": "http://x/b"}
