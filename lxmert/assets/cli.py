@@ -52,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions["verify"].add_argument("names", nargs="*", metavar="ID", help="assets; all if none is named")
     actions["add"].add_argument("names", nargs="*", metavar="FILE", help="what you brought")
     actions["add"].add_argument("--id", help="the asset it is, if its name does not tell")
+    actions["add"].add_argument(
+        "--everything",
+        action="store_true",
+        help="unpack what is left out by default too, not only what config.yaml reads of it",
+    )
     actions["add"].add_argument("--link", action="store_true", help="link instead of copying")
 
 
@@ -135,7 +140,7 @@ def _graph(args: argparse.Namespace) -> Plan:
     """The plan of the configuration, with branches changed by options."""
     path = args.config or args.root / "config.yaml"
     config = read_yaml(path) if path.is_file() else {"corpus": args.corpus}
-    chosen = {name: getattr(args, name) for name in BRANCHES if getattr(args, name)}
+    chosen = {name: getattr(args, name) for name in BRANCHES if getattr(args, name, None)}
     return load_plan({**config, **chosen}, str(path))
 
 
@@ -169,5 +174,8 @@ def _add(args: argparse.Namespace, catalogue: Catalogue, places: Places, setting
 
     if not args.names:
         raise SpecError("assets add: no file named. Name a file, a folder, or all pieces of a split archive.")
-    for path in add([Path(name) for name in args.names], catalogue, places, settings, args.id, args.link):
+    config = args.config or args.root / "config.yaml"
+    also = read_places(_graph(args)) if config.is_file() else []
+    paths = [Path(name) for name in args.names]
+    for path in add(paths, catalogue, places, settings, args.id, args.link, also, args.everything):
         print(places.shown(path))

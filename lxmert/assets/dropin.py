@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from lxmert.assets import archives
@@ -35,6 +35,8 @@ def add(
     settings: Settings,
     name: str | None = None,
     link: bool = False,
+    also: Collection[str] = (),
+    everything: bool = False,
 ) -> list[Path]:
     """Puts what a person brings in place, after the same proofs as a download.
 
@@ -45,6 +47,8 @@ def add(
         settings: what the user accepted.
         name: the asset; recognised by the file's name if left out.
         link: link to a file or folder instead of copying it.
+        also: places that an archive fills though they are left out by default.
+        everything: an archive fills all of its places.
 
     Returns:
         Files and folders that are in place now.
@@ -61,7 +65,8 @@ def add(
     announce(asset)
     with alone(guard_file(places, asset), asset.id):
         try:
-            added = _add(paths, asset, places, link)
+            wanted = slots(asset, places, asset.everything if everything else also)
+            added = _add(paths, asset, places, wanted, link)
         except BadContent as error:
             shown = ", ".join(map(str, paths))
             raise DownloadError(f"{shown}: not added as {asset.id}: {error}. Bring another copy.") from error
@@ -100,10 +105,9 @@ def _names(asset: Asset) -> set[str]:
     return members | {PurePosixPath(file).name for file in files}
 
 
-def _add(paths: Sequence[Path], asset: Asset, places: Places, link: bool) -> list[Path]:
+def _add(paths: Sequence[Path], asset: Asset, places: Places, wanted: list[Slot], link: bool) -> list[Path]:
     lock = Lock(places.lock_file)
     record = lock.record(asset.id) or {}
-    wanted = slots(asset, places)
     if len(paths) > 1:
         joined = make_folder(places.downloads) / f".joined-{asset.id}"
         try:
@@ -120,7 +124,7 @@ def _add(paths: Sequence[Path], asset: Asset, places: Places, link: bool) -> lis
             write_derived(entry["by"], path, target)
             return [target]
     if asset.is_archive and not _is_archive(path):
-        return _add_member(path, asset, places, wanted, record, link)
+        return _add_member(path, asset, places, record, link)
     name = next((other for other in asset.accepts if PurePosixPath(other).name == path.name), asset.file)
     return _add_download(path, name, asset, places, wanted, record, link)
 
@@ -142,10 +146,9 @@ def _add_download(
     return [slot.path for slot in wanted]
 
 
-def _add_member(
-    path: Path, asset: Asset, places: Places, wanted: list[Slot], record: Record, link: bool
-) -> list[Path]:
-    files = [slot for slot in wanted if not slot.is_folder]
+def _add_member(path: Path, asset: Asset, places: Places, record: Record, link: bool) -> list[Path]:
+    # Whoever brings a file that is left out by default wants it.
+    files = [slot for slot in slots(asset, places, asset.everything) if not slot.is_folder]
     fitting = [slot for slot in files if slot.member and path.name in (slot.member.name, slot.path.name)]
     if len(files) == 1:
         fitting = files

@@ -301,7 +301,9 @@ class _Fetch:
             text = f"{asset.id}: {asset.file} is not there, and offline mode asks no other machine."
         else:
             text = f"{asset.id}: {asset.file} cannot be fetched by a program."
-        ways = [f"python -m lxmert assets add FILE --id {asset.id} takes a copy you have"]
+        rare = any(slot.member and slot.member.on_request for slot in self.slots)
+        more = " --everything" if rare else ""
+        ways = [f"python -m lxmert assets add FILE --id {asset.id}{more} takes a copy you have"]
         if hint(asset):
             ways.append(f"by hand: {hint(asset)}")
         if asset.otherwise:

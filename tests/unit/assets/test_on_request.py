@@ -75,6 +75,39 @@ def test_a_named_file_that_is_not_in_the_folder(script: Script, capsys: pytest.C
         assert word in last
 
 
+def test_a_left_out_file_is_added_by_its_name(script: Script, tmp_path: Path) -> None:
+    (tmp_path / "rare.json").write_bytes(b"[2]")
+    assert call("add", "rare.json") == 0 and there() == {"rare.json"}
+    assert call("verify", "thing") == 0
+
+
+def test_the_command_a_refused_fetch_names(script: Script, capsys: pytest.CaptureFixture[str]) -> None:
+    place = Path("data/full/raw/g/rare.json")
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"[2]")
+    (place.parent / "usual.json").write_bytes(b"[1]")
+    assert call("fetch", str(place)) == 2
+    assert "assets add data/full/raw/g/" in capsys.readouterr().err
+    for name in ("rare.json", "usual.json"):
+        assert call("add", f"data/full/raw/g/{name}", "--id", "thing") == 0
+    assert call("fetch", str(place)) == 0 and not script.asked
+
+
+def test_an_archive_is_added_with_everything(script: Script, tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(zip_of(FILES))
+    assert call("add", "a.zip") == 0 and there() == {"usual.json"}
+    assert call("add", "a.zip", "--everything") == 0
+    assert there() == {"usual.json", "rare.json", "part_0.txt", "part_1.txt"}
+
+
+def test_an_archive_is_added_with_what_the_configuration_reads(script: Script, tmp_path: Path) -> None:
+    catalogue = Path("catalogue/g.yaml")
+    catalogue.write_text(catalogue.read_text().replace("raw/g/rare", "raw/gqa/val_all_questions"))
+    (tmp_path / "a.zip").write_bytes(zip_of(FILES))
+    Path("config.yaml").write_text("corpus: full\ntasks: [gqa]\nfurther_splits: {gqa: [valid_all]}\n")
+    assert call("add", "a.zip") == 0 and there() == {"usual.json", "val_all_questions.json"}
+
+
 def test_everything(script: Script) -> None:
     assert call("fetch", "thing", "--everything") == 0
     assert there() == {"usual.json", "rare.json", "part_0.txt", "part_1.txt"}
