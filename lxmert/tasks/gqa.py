@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,21 +76,30 @@ def score_official(
     """
     wanted = set(examples.strings("id"))
     all_questions = part.get("all_questions")
-    complete = all_questions == part["questions"] or bool(all_questions) and len(predictions) > len(wanted)
-    questions = _scored(raw, part["all_questions"] if complete else part["questions"])
+    own = all_questions == part["questions"]
+    complete = own or bool(all_questions) and len(predictions) > len(wanted)
+    # Predictions that answer more than the balanced questions of the examples answer every question there is.
+    held = wanted if own or not complete else None
+    questions = _held(_scored(raw, part["all_questions"] if complete else part["questions"]), held)
     choices = None
     if "choices" in part and (raw / part["choices"]).is_file():
         # Of two million questions the tenth that bears on these scores.
         judged = _balanced(raw, part["questions"]) if complete else wanted
-        choices = {
-            number: record for number, record in keyed_records(raw / part["choices"]) if number in judged
-        }
-    return score_gqa(
-        predictions,
-        ((number, record) for number, record in questions if complete or number in wanted),
-        choices,
-        consistency=complete,
-    )
+        choices = dict(_held(keyed_records(raw / part["choices"]), judged))
+    if own and (examples.meta.get("dropped") or examples.meta.get("left_out")):
+        # A question may entail some whose images the examples leave out.
+        questions = (
+            (number, {**record, "entailed": [other for other in record["entailed"] if other in wanted]})
+            for number, record in questions
+        )
+    return score_gqa(predictions, questions, choices, consistency=complete)
+
+
+def _held(
+    records: Iterable[tuple[str, dict[str, Any]]], numbers: Collection[str] | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The records of these questions, or all."""
+    return ((number, record) for number, record in records if numbers is None or number in numbers)
 
 
 def _balanced(raw: Path, names: str | list[str]) -> set[str]:

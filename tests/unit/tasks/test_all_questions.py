@@ -120,11 +120,18 @@ def test_testdev_all_is_there_whoever_made_the_annotations(world: Path, annotati
     assert len(Columns(world / "made/valid_all.safetensors")) == len(ids(world, "gqa/val_all_questions.json"))
 
 
-def test_all_questions_of_valid_have_every_metric(world: Path) -> None:
-    plan = load_plan({"tasks": ["gqa"], "further_splits": {"gqa": ["valid_all"]}})
+@pytest.mark.parametrize("subset", [None, 1])
+def test_all_questions_of_valid_have_every_metric(world: Path, subset: int | None) -> None:
+    plan = load_plan({"tasks": ["gqa"], "further_splits": {"gqa": ["valid_all"]}, "subset": subset})
     assert plan.scored_splits("gqa") == ["testdev", "valid_all"]
-    examples(world, plan)
     records = json.loads((world / "raw/gqa/val_all_questions.json").read_text())
+    if subset:
+        path, shown = world / "images/vg_gqa.json", next(iter(records.values()))["imageId"]
+        records = {number: record for number, record in records.items() if record["imageId"] == shown}
+        images = [{"id": shown, "file": f"{shown}.jpg"}]
+        path.write_text(json.dumps({**json.loads(path.read_text()), "subset": subset, "images": images}))
+    found = examples(world, plan)["valid_all"]
+    assert found.strings("id").to_list() == list(records) and bool(found.meta["dropped"]) == bool(subset)
     out = world / "valid_all_predict.json"
     given = [{"questionId": number, "prediction": record["answer"]} for number, record in records.items()]
     out.write_text(json.dumps(given))

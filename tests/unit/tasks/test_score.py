@@ -128,6 +128,20 @@ def test_a_subset_is_scored_on_its_own_questions(tree):
     assert result["count"] == 1 and result["subset"] == 2 and result["official"]["accuracy"] == 1.0
 
 
+def test_a_subset_of_all_questions_is_too(tree):
+    def entail(records):
+        records["0102"]["entailed"] = ["0103", "0101"]  # 0101 asks about an image outside the subset
+        records["0102"]["answer"] = records["0103"]["answer"] = "yes"
+
+    tree.change("gqa/testdev_all_questions.json", entail)
+    tree.listing("gqa_testdev", ["n92"], 1)
+    result = score(*predicted(tree, "gqa", "testdev_all", ["yes", "yes"]))
+    assert result["count"] == 2 and result["subset"] == 1
+    assert result["official"]["accuracy"] == result["official"]["consistency"] == 1.0
+    result = score(*predicted(tree, "gqa", "testdev_all", ["yes", "red"]))
+    assert (result["official"]["accuracy"], result["official"]["consistency"]) == (1.0, 0.0)
+
+
 def test_faulty_annotations_are_one_line(tree):
     arguments = predicted(tree, "vqa", "minival", ["yes"])
     tree.change("vqa/v2_mscoco_val2014_annotations.json", lambda v: v["annotations"][0].pop("question_type"))
