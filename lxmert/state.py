@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 # Beginnings of the files that jobs keep in a state folder; the last two are of killed writers.
 _OURS = ("key.json", "state.safetensors", "best.safetensors", "history.jsonl", "part.lmdb", ".tmp", ".nfs")
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class JobState:
@@ -184,8 +184,9 @@ class StopSignal:
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            for number in STOP_SIGNALS:
                 self._previous[number] = signal.signal(number, self._note)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # ranks begin with them blocked
         return self
 
     def __exit__(

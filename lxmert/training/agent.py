@@ -19,6 +19,7 @@ ENDED = "ended.json"  # statuses of the ranks that failed, by rank; below 0 for 
 def main() -> None:
     """Runs `torchrun` with this process's arguments."""
     from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
@@ -27,6 +28,8 @@ def main() -> None:
     except ChildFailedError as error:
         statuses = {rank: failure.exitcode for rank, failure in error.failures.items()}
         (Path(os.environ[FOLDER]) / ENDED).write_text(json.dumps(statuses))
+        sys.exit(1)
+    except SignalException:  # the command that started this is gone
         sys.exit(1)
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from lxmert.errors import SpecError
 from lxmert.specs.jobs import read_job_spec
-from lxmert.training import launch
+from lxmert.training import finetune_cli, pretrain_cli
 
 if TYPE_CHECKING:
     from lxmert.training.step import Task
 
-NEEDS = ("kind", *launch.NEEDS)
+NEEDS = {"finetune": finetune_cli.NEEDS, "pretrain": pretrain_cli.NEEDS}  # by kind of job
 
 USES_WORKERS = True
 
@@ -49,7 +49,10 @@ def run(args: argparse.Namespace) -> None:
 
     if args.steps < 2:
         raise SpecError(f"--steps: {args.steps} is too few to measure; give 2 or more.")
-    spec = read_job_spec(args.spec, needs=NEEDS)
+    spec = read_job_spec(args.spec, needs=("kind",))
+    if spec["kind"] not in NEEDS:
+        raise SpecError(f"--spec: kind is {spec['kind']!r}, and must be {' or '.join(NEEDS)}.")
+    read_job_spec(args.spec, needs=NEEDS[spec["kind"]])
     device = pick_device(args.gpus, args.threads)
     task, batches = _finetuning(args, spec) if spec["kind"] == "finetune" else _pretraining(args, spec)
     task.model.to(device)

@@ -23,6 +23,7 @@ from typing import Any
 from lxmert.errors import Interrupted, LxmertError, SpecError
 from lxmert.files import explain_os_error
 from lxmert.memory import explained
+from lxmert.state import STOP_SIGNALS
 from lxmert.training.agent import ENDED, FOLDER
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,8 @@ def _run_rank(args: argparse.Namespace, body: Callable[..., None]) -> None:
 
     folder = Path(os.environ[FOLDER]) if FOLDER in os.environ else None
     _die_with_parent(signal.SIGTERM)
+    # torchrun hands on the signal by which it learns that the command is gone; it means: save and stop.
+    signal.signal(signal.SIGQUIT, lambda *_: signal.raise_signal(signal.SIGTERM))
     local, locals_ = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     device = rank_device(args.gpus, shared_threads(args.threads, locals_), local)
     ranks = ProcessGroup(device)
@@ -174,8 +177,7 @@ def _how_ended(folder: Path, status: int) -> str:
 def _attend(ranks: subprocess.Popen[bytes], folder: Path) -> int:
     """Waits for the ranks; a signal goes to one of them, which tells the others."""
     pending: list[int] = []
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    before = {number: signal.signal(number, lambda got, _: pending.append(got)) for number in numbers}
+    before = {number: signal.signal(number, lambda got, _: pending.append(got)) for number in STOP_SIGNALS}
     try:
         while (status := ranks.poll()) is None:
             address = folder / "0.pid"
@@ -192,9 +194,10 @@ def _attend(ranks: subprocess.Popen[bytes], folder: Path) -> int:
 
 
 def _prepare_launcher() -> None:
-    # torchrun does not know USR1, of which it would die; it inherits that we ignore it.
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    _die_with_parent(signal.SIGTERM)
+    # A scheduler signals every process of a job. torchrun would die of USR1, and on TERM would give the
+    # ranks half a minute; it inherits that these wait, and so do the ranks, until they can save.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    _die_with_parent(signal.SIGQUIT)  # which torchrun heeds
 
 
 def _die_with_parent(number: signal.Signals) -> None:

@@ -8,6 +8,7 @@ bit for bit on the CPU, if it goes on with as many ranks.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Any
 
@@ -62,6 +63,7 @@ class Trainer:
             job.device,
             engine.micro_batch,
         )
+        self._asked_micro_batch = engine.micro_batch
         self.best_path = job.state.folder / "best.safetensors"
         self.step = 0
         self.best: float | None = None
@@ -92,6 +94,7 @@ class Trainer:
             if self.job.evaluate_first and self.step == 0 and not self.evaluations:
                 self._evaluate()
             if self.step == 0:
+                self._require_finite("the weights that the run begins with")
                 self._save()  # what a run rolls back to before its first save
             while self.step < self.total_steps:
                 try:
@@ -184,6 +187,15 @@ class Trainer:
         if not are_finite(list(self.optimizer.parameters.values())):
             raise _RollBack
 
+    def _require_finite(self, whose: str) -> None:
+        """Refuses to go on from weights that no step can mend; every rank has the same."""
+        for name, parameter in self.optimizer.parameters.items():
+            if not are_finite([parameter]):
+                raise LxmertError(
+                    f"{whose}: {name} holds numbers that are not finite. Begin with other weights; for a run"
+                    f" of its own, remove {self.job.state.folder} first."
+                )
+
     def _roll_back(self) -> None:
         """Goes on from the last good state; the updates after it are checked one by one."""
         self._careful_until = max(self._careful_until, self.step + 1)
@@ -195,6 +207,7 @@ class Trainer:
                 f"step {before}: the weights are not finite, and {self.job.state.folder} holds no earlier"
                 " ones. Lower optimizer/lr, then run again."
             )
+        self._require_finite(f"the weights saved in {self.job.state.folder}")
         self._earlier_seconds = earlier  # this attempt's own are in the saved ones, too
         self.curve.reopen()  # without the steps that are made again
 
@@ -217,15 +230,18 @@ class Trainer:
         self.job.model.eval()
         with self.precision.lowered():
             evaluation = self.job.evaluate()
-        record = {
-            "step": self.step,
-            "epoch": self.step / self.job.batches.steps_per_epoch,
-            **evaluation.figures,
-        }
+        # JSON has no word for what is not finite; a curve with a gap says the same.
+        finite = {name: value for name, value in evaluation.figures.items() if math.isfinite(value)}
+        if len(finite) < len(evaluation.figures):
+            odd = ", ".join(sorted(evaluation.figures.keys() - finite.keys()))
+            log.warning("step %d: %s of the held-out part is not finite and is left out", self.step, odd)
+        record = {"step": self.step, "epoch": self.step / self.job.batches.steps_per_epoch, **finite}
         self.evaluations.append(record)
         self.curve.add({"evaluation": True, **record})
-        figures = ", ".join(f"{name} {value:.4f}" for name, value in evaluation.figures.items())
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in finite.items())
         log.info("epoch %.3g/%d: %s", record["epoch"], self.job.recipe["max_epochs"], figures)
+        if not math.isfinite(evaluation.select_by):
+            return
         if self.best is None or evaluation.select_by > self.best:  # strictly better, as the reference
             self.best, self.best_step = evaluation.select_by, self.step
             save_tensors(self.best_path, model_tensors(self.job.model))
@@ -271,7 +287,7 @@ class Trainer:
                 "sums": self._sums,
                 "counts": self._counts,
                 "bad_batches": self.bad.state(),
-                "micro_batch": self.training.micro_batch,
+                "micro_batch": {"asked": self._asked_micro_batch, "used": self.training.micro_batch},
                 "loss_scale": None if scale is None else scale.state(),
             },
         )
@@ -289,9 +305,9 @@ class Trainer:
         self.evaluations, self._earlier_seconds = meta["evaluations"], meta["seconds"]
         self._sums, self._counts = meta["sums"], meta["counts"]
         self.bad.restore(meta["bad_batches"])
-        held, wanted = meta["micro_batch"], self.training.micro_batch
-        if held is not None:  # it was halved when memory ran out
-            self.training.micro_batch = held if wanted is None else min(held, wanted)
+        held = meta["micro_batch"]
+        if held["asked"] == self._asked_micro_batch:  # halved when memory ran out; another wish counts anew
+            self.training.micro_batch = held["used"]
         if self.precision.scale is not None and meta["loss_scale"] is not None:
             self.precision.scale.restore(meta["loss_scale"])
         if self.step:

@@ -242,7 +242,8 @@ class TrainingStep:
             )
         self.micro_batch = held // 2
         log.warning(
-            "step %d: out of memory with %d examples at once; going on with %d, with the same result",
+            "step %d: out of memory with %d examples at once; going on with %d, to the same result but for"
+            " rounding",
             step,
             held,
             self.micro_batch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -9,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lxmert.errors import LxmertError
+from lxmert.state import STOP_SIGNALS
 from lxmert.types import Batch
 
 _PREFETCH = 4
@@ -51,7 +53,7 @@ def stream(batches: StepBatches, start: int, stop: int, workers: int) -> Iterato
         sampler=steps,
         num_workers=workers,
         prefetch_factor=_PREFETCH,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_prepare_worker,
         pin_memory=torch.cuda.is_available(),
     )
     for step, batch in zip(steps, loader, strict=True):
@@ -60,5 +62,8 @@ def stream(batches: StepBatches, start: int, stop: int, workers: int) -> Iterato
         yield step, batch
 
 
-def _one_thread(worker: int) -> None:
+def _prepare_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    # A scheduler signals every process of a job. The one that trains saves and then ends its workers.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

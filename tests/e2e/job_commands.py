@@ -58,10 +58,12 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
-def start(arguments: list[str], **more: str) -> subprocess.Popen[str]:
-    """The command, going on by itself; `more` of the environment."""
+def start(arguments: list[str], group: bool = False, **more: str) -> subprocess.Popen[str]:
+    """The command, going on by itself, as the first of a process group or not; `more` of the environment."""
     environment = {**ENVIRONMENT, **more}
-    return subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        arguments, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=group
+    )
 
 
 def outputs(folder: Path) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -67,6 +68,19 @@ def test_term_saves_and_exits_with_its_own_status(task: TinyTask, tmp_path: Path
     _, stderr = job.communicate()
     assert job.returncode == 75, stderr
     assert "Run the same command again to go on" in stderr and "Traceback" not in stderr
+
+
+def test_term_to_all_processes_of_a_job_saves_too(task: TinyTask, tmp_path: Path) -> None:
+    """As a scheduler signals: the processes that load data must outlive it, or the step has no batch."""
+    job = start([*command(task, "finetune", tmp_path), "--workers", "2"], group=True)
+    state = tmp_path / "state" / "state.safetensors"
+    first = 0
+    while job.poll() is None and (not first or moment(state) == first):  # beyond the save of step 0
+        first = first or moment(state)
+        time.sleep(0.005)
+    os.killpg(job.pid, signal.SIGTERM)
+    _, stderr = job.communicate()
+    assert job.returncode == 75 and "Traceback" not in stderr, stderr
 
 
 def test_wrong_input_is_one_line_and_status_2(task: TinyTask, tmp_path: Path) -> None:

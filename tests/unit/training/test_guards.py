@@ -83,6 +83,46 @@ def test_too_many_spoilt_batches_end_the_run(
         finetune(tiny.spec(recipe={"max_bad_batches": 2}), finetune_inputs(tiny), tmp_path, CPU, 0)
 
 
+def test_weights_that_begin_not_finite_are_refused(
+    tiny: TinyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No state is good to go back to, so it would go back for ever."""
+    plain = loop.Trainer.__init__
+
+    def spoilt(self: Any, job: Any) -> None:
+        plain(self, job)
+        self.optimizer.parameters["head.outer.bias"].data[0] = float("nan")
+
+    monkeypatch.setattr(loop.Trainer, "__init__", spoilt)
+    with pytest.raises(
+        LxmertError, match=r"begins with: head\.outer\.bias holds numbers that are not finite"
+    ):
+        finetune(tiny.spec(), finetune_inputs(tiny), tmp_path, CPU, 0)
+
+
+def test_a_held_out_figure_that_is_not_finite_leaves_a_gap(
+    tiny: TinyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = loop.Trainer._evaluate
+
+    def overflowing(self: Any) -> None:
+        evaluate = self.job.evaluate
+
+        def once() -> Any:
+            found = evaluate()
+            return replace(found, figures={**found.figures, "loss": float("inf")}, select_by=float("nan"))
+
+        self.job.evaluate = once if self.step == 6 else evaluate
+        plain(self)
+        self.job.evaluate = evaluate
+
+    monkeypatch.setattr(loop.Trainer, "_evaluate", overflowing)
+    trainer, _ = finetune(tiny.spec(), finetune_inputs(tiny), tmp_path, CPU, 0)
+    assert "step 6: loss of the held-out part is not finite and is left out" in caplog.text
+    assert "loss" not in trainer.evaluations[0] and trainer.best is not None and trainer.best_step > 6
+    json.dumps(trainer.evaluations, allow_nan=False)
+
+
 def test_bad_batches_survive_a_state() -> None:
     bad = BadBatches(9)
     bad.add(3, ["q1", "q2"], "state")

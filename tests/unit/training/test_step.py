@@ -76,9 +76,7 @@ def test_lack_of_memory_halves_the_micro_batch_and_changes_nothing(
     assert short.micro_batch == 1
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
-    assert (
-        "step 5: out of memory with 7 examples at once; going on with 3, with the same result" in caplog.text
-    )
+    assert "step 5: out of memory with 7 examples at once; going on with 3, to the same result" in caplog.text
 
 
 def test_one_example_that_does_not_fit_is_one_line() -> None:
