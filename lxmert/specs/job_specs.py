@@ -83,13 +83,26 @@ class JobSpecs(Unseen):
         return self._text("prepare", subset=True, **parts)
 
     def _missing_images(self, task: str) -> Document:
-        """What becomes of examples whose images are missing: limits of the training splits, and elsewhere."""
-        document, settings = self.tasks[task], self.config["missing_images"]
-        limit = settings.get("train", self.corpus["missing_images"])
-        if "train" not in settings and self.crawls_images():
+        """What becomes of examples whose images are missing, unless config's own rule says otherwise.
+
+        That one is no part of the spec (see `missing_limit`): examples that a stricter rule let pass are the
+        same under a laxer one, and need not be made again, nor what learnt from them.
+        """
+        document, limit = self.tasks[task], self.corpus["missing_images"]
+        if self.crawls_images():
             limit = document.get("missing_images", {}).get("crawl", limit)
         splits = ["train"] if task == PRETRAIN else document["train_on"]
-        return {"train": dict.fromkeys(splits, limit), "evaluated": settings["evaluated"]}
+        return {"train": dict.fromkeys(splits, limit), "evaluated": "stop"}
+
+    @property
+    def missing_limit(self) -> str:
+        """Config's own limit of training splits, as `prepare` takes it; nothing where the documents' hold."""
+        return str(self.config["missing_images"].get("train", ""))
+
+    @property
+    def missing_evaluated(self) -> str:
+        """What becomes of examples without images in other splits: stop or answer."""
+        return str(self.config["missing_images"]["evaluated"])
 
     def detector_spec(self) -> str:
         """The detector and how it is trained."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,25 @@ def rule_of(spec: Mapping[str, Any], split: str) -> Rule:
     settings = spec.get("missing_images", {})
     limit = settings.get("train", {}).get(split)
     return Rule(limit, answered=limit is None and settings.get("evaluated", STOP) == ANSWER)
+
+
+def with_own_rules(
+    spec: Mapping[str, Any], trained: Sequence[str], limit: float | None, evaluated: str | None
+) -> dict[str, Any]:
+    """A job spec with a person's own rules in place of its own.
+
+    Args:
+        spec: the job spec.
+        trained: the training splits, if the spec names none.
+        limit: the largest share that may be left out of each of them; None for the spec's own.
+        evaluated: what becomes of such examples in other splits; None for the spec's own.
+    """
+    settings = dict(spec.get("missing_images", {}))
+    if limit is not None:
+        settings["train"] = dict.fromkeys(settings.get("train") or trained, limit)
+    if evaluated is not None:
+        settings["evaluated"] = evaluated
+    return {**spec, "missing_images": settings}
 
 
 @dataclass

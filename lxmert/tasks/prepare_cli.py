@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 from lxmert.data.answers import read_answers
+from lxmert.data.images_cli import MISSING_IMAGES
 from lxmert.data.wordpiece import read_vocabulary
 from lxmert.errors import DataError
 from lxmert.files import atomic_write_json, sha256_file
@@ -15,9 +17,13 @@ from lxmert.progress import count
 from lxmert.specs import read_job_spec
 from lxmert.tasks import split_module, task_module, task_spec
 from lxmert.tasks.examples import ExampleFile, Listings, write_examples
-from lxmert.tasks.missing_images import Missing, rule_of, write_report
+from lxmert.tasks.missing_images import ANSWER, STOP, Missing, rule_of, with_own_rules, write_report
 
 log = logging.getLogger(__name__)
+
+# How the graph says --missing-limit, which is no parameter of its jobs: what a stricter rule let pass is the
+# same under a laxer one.
+MISSING_LIMIT = "LXMERT_MISSING_LIMIT"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,14 +37,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listings", required=True, nargs="+", type=Path, help="listings of the image sets")
     parser.add_argument("--answers-table", type=Path, help="use these answers instead of counting them")
     parser.add_argument(
+        "--missing-images", choices=(STOP, ANSWER), default=os.environ.get(MISSING_IMAGES) or None,
+        help="where images are missing outside of training, stop or have their questions answered without",
+    )  # fmt: skip
+    parser.add_argument(
+        "--missing-limit", type=_share, default=os.environ.get(MISSING_LIMIT) or None,
+        help="largest share of a training split that may be left out for it; the spec's unless given",
+    )  # fmt: skip
+    parser.add_argument(
         "--out-folder", required=True, type=Path, help="gets answers.json and one file a split"
     )
+
+
+def _share(text: str) -> float:
+    if not 0 <= (share := float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a share from 0 to 1")
+    return share
 
 
 def run(args: argparse.Namespace) -> None:
     """Writes answers.json and the examples of every split."""
     spec = read_job_spec(args.spec)
     task = task_spec(args.task, spec)
+    trained = task.get("train_on", ["train"])
+    spec = with_own_rules(spec, trained, args.missing_limit, args.missing_images)
     prepare(task, spec, args.raw, args.vocabulary, args.listings, args.out_folder, args.answers_table)
 
 

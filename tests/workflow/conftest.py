@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WRITER = """#!/bin/bash
 set -eu
 echo "$*" >> verbs.txt
+env | grep ^LXMERT_ > settings.txt
 while [ $# -gt 0 ]; do
   case "$1" in
     --out-folder|--out-panels|--out-figures) mkdir -p "$2"; echo made > "$2/made.png"; shift;;

@@ -132,12 +132,19 @@ def test_subset_lists_anew(again):
     assert not [job for job in jobs if job.startswith(("generate", "vocabulary"))]
 
 
-def test_another_rule_for_missing_images_prepares_anew(again):
-    """The image sets, their features and the vocabulary are as they were."""
-    jobs = again("missing_images: {train: 0.2, evaluated: answer}")
-    assert {"prepare sample,nlvr2", "prepare sample,pretrain", "finetune_run nlvr2"} <= set(jobs)
-    made = ("generate", "list_images", "extract", "merge", "vocabulary", "train_detector")
-    assert not [job for job in jobs if job.startswith(made)]
+@pytest.mark.parametrize("rule", ["train: 0.2, evaluated: answer", "train: 0.001"])
+def test_another_rule_for_missing_images_runs_nothing(again, rule):
+    """What passed is the same under a laxer rule; a stricter one is for what is prepared from then on."""
+    assert again(f"missing_images: {{{rule}}}") == []
+
+
+def test_jobs_are_told_the_rule_for_missing_images(snakemake, writer, overlay, tmp_path):
+    for text, told in [("{}", "stop,"), ("missing_images: {train: 0.2, evaluated: answer}", "answer,0.2")]:
+        options = ("--quiet", "all", "--configfile", overlay(text), "--forcerun", "generate", "--")
+        outcome = snakemake(tmp_path, "--cores", "1", *options, "data/sample/raw/world.json", path=writer)
+        assert outcome.status == 0, outcome.text
+        settings = dict(line.split("=", 1) for line in (tmp_path / "settings.txt").read_text().splitlines())
+        assert f"{settings['LXMERT_MISSING_IMAGES']},{settings['LXMERT_MISSING_LIMIT']}" == told
 
 
 @pytest.mark.parametrize("settings", ["seed: 3", "sample: {scale: 0.5}"], ids=["seed", "scale"])

@@ -48,13 +48,14 @@ BACKBONE = f"weights/{CORPUS}/detector_backbone.safetensors"
 PUBLISHED_FEATURES = PLAN.branches["features"] == "download"
 
 # Jobs run this checkout's package, also under --directory and in an environment of their own. How files are
-# fetched, where scalars go and what becomes of bad or missing images (which changes neither features nor listings)
-# are no parameters of a job: other ones make nothing run again.
+# fetched, where scalars go and what becomes of bad or missing images (which changes no features, listings
+# or examples that are made already) are no parameters of a job: other ones make nothing run again.
 EXPORTED = {
     "PYTHONPATH": str(workflow.basedir),
     "LXMERT_ASSETS": json.dumps(PLAN.config["assets"]),
     "LXMERT_BAD_IMAGES": PLAN.bad_images,
-    "LXMERT_MISSING_IMAGES": PLAN.config["missing_images"]["evaluated"],
+    "LXMERT_MISSING_IMAGES": PLAN.missing_evaluated,
+    "LXMERT_MISSING_LIMIT": PLAN.missing_limit,
     "LXMERT_TENSORBOARD": PLAN.config["tensorboard"] or "",
 }
 SETTINGS = " ".join(f"{name}={shlex.quote(text)}" for name, text in EXPORTED.items())

@@ -233,17 +233,49 @@ def test_a_listing_may_lack_images_that_questions_ask_about(tree, tmp_path, monk
     assert [image["id"] for image in json.loads(out.read_text())["images"]] == ["n91"]
 
 
+def test_the_verb_takes_rules_that_are_no_part_of_its_spec(tree, monkeypatch, capsys):
+    tree.listing("nlvr2_train", TRAIN_IMAGES[:3], None)
+    tree.listing("nlvr2_valid", DEV_IMAGES[1:], None)
+    plan = load_plan({"tasks": ["nlvr2"]})
+    command = ["prepare", "--task", "nlvr2", "--spec", plan.prepare_spec("nlvr2"), "--raw", str(tree.raw)]
+    command += ["--vocabulary", str(tree.vocabulary), "--listings", *map(str, tree.listings)]
+    command += ["--out-folder", str(tree.out)]
+    assert main(command) == 2 and "50.00 %) would be left out, and 1.00 % may" in capsys.readouterr().err
+    assert main([*command, "--missing-limit", "0.5"]) == 2
+    assert "missing_images: {evaluated: answer}" in capsys.readouterr().err
+    assert main([*command, "--missing-limit", "0.5", "--missing-images", "answer"]) == 0
+    made = {path.name: path.read_bytes() for path in tree.out.iterdir()}
+    assert report(tree)["train"]["left_out"] == 1 and report(tree)["valid"]["answered_without_images"] == 2
+    monkeypatch.setenv("LXMERT_MISSING_IMAGES", "answer")
+    monkeypatch.setenv("LXMERT_MISSING_LIMIT", "0.5")
+    assert main(command) == 0
+    assert {path.name: path.read_bytes() for path in tree.out.iterdir()} == made
+    monkeypatch.setenv("LXMERT_MISSING_LIMIT", "2")
+    with pytest.raises(SystemExit, match="2"):
+        main(command)
+    assert "argument --missing-limit: 2: give a share from 0 to 1" in capsys.readouterr().err
+
+
+def test_examples_of_a_laxer_rule_are_those_of_a_stricter_one(tree):
+    written = []
+    for limit, evaluated in ((0.0, "stop"), (0.5, "answer")):
+        run(tree, limit=limit, evaluated=evaluated)
+        written.append({path.name: path.read_bytes() for path in tree.out.iterdir()})
+    assert written[0] == written[1] and len(written[0]) == 4
+
+
 @pytest.mark.parametrize(
     ("config", "nlvr2", "vqa"),
     [
         ({}, 0.01, 0.01),
         ({"features": "extract", "nlvr2_images": "crawl"}, 0.5, 0.01),
         ({"features": "download", "nlvr2_images": "crawl"}, 0.01, 0.01),
-        ({"features": "extract", "nlvr2_images": "crawl", "missing_images": {"train": 0.2}}, 0.2, 0.2),
+        ({"features": "extract", "nlvr2_images": "crawl", "missing_images": {"train": 0.2}}, 0.5, 0.01),
     ],
 )
 def test_limits_of_the_documents_and_of_config(config, nlvr2, vqa):
     plan = load_plan({"corpus": "full", **config})
+    assert plan.missing_limit == ("0.2" if "missing_images" in config else "")
     for task, limit, splits in (("nlvr2", nlvr2, ["train"]), ("vqa", vqa, ["train", "nominival"])):
         settings = json.loads(plan.prepare_spec(task))["missing_images"]
         assert settings == {"train": dict.fromkeys(splits, limit), "evaluated": "stop"}
