@@ -51,7 +51,8 @@ def test_killed_jobs_end_with_the_same_bytes(task: TinyTask, tmp_path: Path, ver
     draw = random.Random(verb)
     kills = sum(kill_once(command(task, verb, broken, weights), broken, draw) for _ in range(4))
     assert kills >= 2, "the job is too short to be killed twice; give it more epochs"
-    assert not outputs(broken), "a killed job left a file under a final name"
+    early, right = outputs(broken), outputs(whole)  # a kill may fall between two of the last files
+    assert all(right[name] == content for name, content in early.items()), "half a file under a final name"
     finished = run(command(task, verb, broken, weights))
     assert finished.returncode == 0, finished.stderr
     assert "going on at " in finished.stderr

@@ -151,8 +151,9 @@ def test_no_more_than_so_many_at_a_host(server, places):
     small.write()
     server.peak = 0
     small.crawl(per_host=2, mirrors=(server.url("/nothing"),))
-    # Two at their addresses; the mirror of one's own is asked by the same two.
-    assert server.peak <= 2 and small.found() == small.bodies
+    # Two at their addresses; the mirror of one's own is asked by the same two. The server may still be
+    # counting an answer that has arrived, so each of the two can count twice; unbounded it would be 24.
+    assert server.peak <= 4 and small.found() == small.bodies
 
 
 def test_hosts_take_turns_and_pauses():
