@@ -9,7 +9,8 @@ from pathlib import Path
 
 from lxmert.assets.asset import BRANCHES, DEFAULT_BRANCHES, Asset
 from lxmert.assets.catalogue import Catalogue
-from lxmert.assets.places import Places, Settings
+from lxmert.assets.places import Places, Settings, missing_name
+from lxmert.assets.planning import named_crawls
 from lxmert.errors import DownloadError, SpecError
 from lxmert.state import StopSignal
 
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace, catalogue: Catalogue, places: Places, settings
         _fetch_for_graph(args, catalogue, places, settings)
     else:
         _fetch(_wishes(args, catalogue, places), places, settings, args.everything)
+        _tell_of_crawls(args, catalogue, places)
 
 
 def _wishes(args: argparse.Namespace, catalogue: Catalogue, places: Places) -> list[_Wish]:
@@ -85,6 +87,16 @@ def _wishes(args: argparse.Namespace, catalogue: Catalogue, places: Places) -> l
     for asset in catalogue.needed(args.targets, branches_of(args)) if args.targets else []:
         wish(asset)
     return list(wishes.values())
+
+
+def _tell_of_crawls(args: argparse.Namespace, catalogue: Catalogue, places: Places) -> None:
+    """Says which images the targets read that only a crawl brings, and has not yet."""
+    crawls = named_crawls(args.targets, branches_of(args), catalogue)
+    left = [asset for asset in crawls if not (places.crawls / missing_name(asset.id)).is_file()]
+    if left:
+        ids = ", ".join(asset.id for asset in left)
+        groups = " ".join(dict.fromkeys(asset.catalogue for asset in left))
+        log.info("to crawl: %s: python -m lxmert assets crawl %s", ids, groups)
 
 
 def _place(name: str, places: Places) -> str:

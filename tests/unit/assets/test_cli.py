@@ -157,3 +157,23 @@ def test_listing_needs_neither_torch_nor_network(root: Path) -> None:
     code = "import sys; import lxmert.assets.cli as c; assert not {'torch', 'requests'} & set(sys.modules)"
     tests = Path(__file__).resolve().parents[3]
     subprocess.run([sys.executable, "-c", code], cwd=tests, check=True)
+
+
+def test_fetching_for_a_target_says_what_is_left_to_crawl(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = next((root / "catalogue").glob("*.yaml"))
+    document = yaml.safe_load(path.read_text())
+    third = document["assets"]["third"]
+    third |= {"crawl": {"records": "raw/g/b.json"}, "only_if": {"nlvr2_images": "archive"}}
+    document["assets"]["second"] |= {"needed_by": ["nlvr2"], "only_if": {}}
+    path.write_text(yaml.safe_dump(document))
+    command = ["fetch", "--for", "nlvr2", "--features", "extract", "--nlvr2-images", "crawl"]
+    assert call(*command) == 0
+    assert (
+        f"to crawl: third: python -m lxmert assets crawl {document['catalogue']}" in capsys.readouterr().err
+    )
+    report = root / "data/full/crawl/third.missing.json"
+    report.parent.mkdir(parents=True)
+    report.write_text("{}")
+    assert call(*command) == 0 and "to crawl" not in capsys.readouterr().err
