@@ -25,7 +25,7 @@ from urllib.request import url2pathname
 from lxmert.assets.asset import Asset
 from lxmert.assets.crawl.hosts import Hosts
 from lxmert.assets.crawl.manners import Manners
-from lxmert.assets.crawl.pictures import HASH_BITS, NoPicture, average_hash, hash_distance, read_picture
+from lxmert.assets.crawl.pictures import HASH_BITS, NoPicture, distance_to
 from lxmert.assets.crawl.status import (
     BAD_ADDRESS,
     DONE,
@@ -94,6 +94,7 @@ class Crawl:
         self._hosts: Hosts[_Address] = Hosts(
             manners.per_host, manners.interval_seconds, manners.host_failures
         )
+        self._left: dict[str, str] = {}
         self._guard = threading.Lock()
         self._progress: Progress | None = None
         self._tally: Counter[str] = Counter()
@@ -180,7 +181,7 @@ class Crawl:
         body = path.read_bytes()
         distance = None
         try:
-            distance = _distance(image, body)
+            distance = distance_to(image.hash, body)
         except NoPicture as error:
             log.warning("%s: is yours and stays as it is, though %s", path, error)
         if distance is not None and distance > self._manners.tolerance_bits:
@@ -212,7 +213,7 @@ class Crawl:
         if not address.attempt:
             self._ask_mirrors(fetcher, address)
         address.attempt += 1
-        reached, again, pause = True, None, 0.0
+        reached, again, pause, patient = True, None, 0.0, True
         if address.images and not self._offline:
             try:
                 body = fetcher.get(address.url)
@@ -221,6 +222,8 @@ class Crawl:
             except NoAnswer as failure:
                 reached, pause = failure.reached, max(self._backoff(address), failure.wait_seconds)
                 patient = pause <= self._manners.backoff_limit_seconds
+                if not patient:
+                    self._left[host] = f"its host asks to be left alone for {failure.wait_seconds:.0f} s"
                 if failure.again and patient and address.attempt < self._manners.attempts:
                     again = address
                 else:
@@ -228,10 +231,10 @@ class Crawl:
                     self._miss(address, failure.state, str(failure))
                 if failure.state != BAD_ADDRESS:
                     self._heard(failure.reached)
-        for left in self._hosts.release(host, reached, again, pause):
+        for left in self._hosts.release(host, reached, again, pause, give_up=not patient):
             if not left.attempt:
                 self._ask_mirrors(fetcher, left)
-            self._miss(left, NO_ANSWER, "its host is out of reach")
+            self._miss(left, NO_ANSWER, self._left.get(host, "its host is out of reach"))
 
     def _heard(self, reached: bool) -> None:
         """Notes whether a host answered, and stops where none ever does: days of time-outs say no more.
@@ -268,7 +271,7 @@ class Crawl:
                     continue
                 else:
                     body = fetcher.get(url)
-                distance = _distance(image, body)
+                distance = distance_to(image.hash, body)
             except (NoAnswer, NoPicture, OSError):
                 continue  # its own address is asked, and says what is wrong
             if distance is None or distance <= self._manners.tolerance_bits:
@@ -279,7 +282,7 @@ class Crawl:
     def _look_at(self, images: list[Wanted], body: bytes) -> None:
         for image in images:
             try:
-                distance = _distance(image, body)
+                distance = distance_to(image.hash, body)
             except NoPicture as error:
                 self._count(self._note(image, NO_PICTURE, str(error)))
                 continue
@@ -334,17 +337,3 @@ def _set_aside(path: Path, known: Status) -> None:
         aside.name,
     )
     os.replace(path, aside)
-
-
-def _distance(image: Wanted, body: bytes) -> int | None:
-    """How far a picture is from the one its publisher saw; None where nobody knows that one.
-
-    Raises:
-        NoPicture: the bytes are no whole picture.
-    """
-    picture = read_picture(body)
-    try:
-        found = average_hash(picture)
-    except (OSError, ValueError, MemoryError) as error:  # a colour space that Pillow cannot make grey
-        raise NoPicture(f"a picture that cannot be read ({error})") from error
-    return None if image.hash is None else hash_distance(found, image.hash)

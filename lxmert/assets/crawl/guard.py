@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from typing import Any
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+# NAT64, and the old form of an IPv4 address, which ends in it.
+_EMBEDDING = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
 
 
 class LocalAddress(OSError):
@@ -15,14 +19,33 @@ class LocalAddress(OSError):
 
 
 def is_local(host: str) -> bool:
-    """Whether a numeric address is none of the open web; names are not looked up."""
+    """Whether an address, in any of its spellings, is none of the open web; names are not looked up."""
+    name = host.partition("%")[0].rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        address = ipaddress.ip_address(name)
     except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return not address.is_global or address.is_multicast
+        try:
+            # As resolvers read them: 127.1, 2130706433, 0x7f000001.
+            address = ipaddress.IPv4Address(socket.inet_aton(name))
+        except (OSError, UnicodeError):
+            return False
+    wrapped = _wrapped(address) if isinstance(address, ipaddress.IPv6Address) else []
+    return any(not one.is_global or one.is_multicast for one in wrapped or [address])
+
+
+def _wrapped(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """IPv4 addresses that one of IPv6 stands for, where some gateway unwraps it."""
+    if address.ipv4_mapped:
+        return [address.ipv4_mapped]
+    if address.sixtofour:
+        return [address.sixtofour]
+    if address.teredo:
+        return list(address.teredo)
+    if any(address in network for network in _EMBEDDING):
+        return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
+    return []
 
 
 class GuardedAdapter(HTTPAdapter):

@@ -32,6 +32,7 @@ class Hosts(Generic[Job]):
         # Hosts with something to do and room for it, by when they may be asked; each at most once.
         self._ready: list[tuple[float, int, str]] = []
         self._listed: set[str] = set()
+        self._given_up: set[str] = set()
         self._open = self._number = 0
 
     def add(self, host: str, job: Job) -> None:
@@ -60,7 +61,12 @@ class Hosts(Generic[Job]):
         return None
 
     def release(
-        self, host: str, reached: bool, again: Job | None = None, pause_seconds: float = 0.0
+        self,
+        host: str,
+        reached: bool,
+        again: Job | None = None,
+        pause_seconds: float = 0.0,
+        give_up: bool = False,
     ) -> list[Job]:
         """Ends a job.
 
@@ -69,6 +75,7 @@ class Hosts(Generic[Job]):
             reached: whether the host answered at all.
             again: a job to put before the others of the host.
             pause_seconds: how long the host is left alone.
+            give_up: no other job of the host is to be taken.
 
         Returns:
             Jobs that nobody will take, as their host is given up.
@@ -82,7 +89,9 @@ class Hosts(Generic[Job]):
                 self._waiting[host].appendleft(again)
                 self._open += 1
             left: list[Job] = []
-            if self._failed[host] >= self._limit:
+            if give_up:
+                self._given_up.add(host)
+            if host in self._given_up or self._failed[host] >= self._limit:
                 left = list(self._waiting[host])
                 self._waiting[host].clear()
                 self._open -= len(left)

@@ -21,7 +21,8 @@ class Manners:
         interval_seconds: between two of one host.
         attempts: for an address that may do better.
         backoff_seconds: how long its host is left alone then; doubled for each further attempt.
-        backoff_limit_seconds: never longer; a host that asks for more is asked again by the next crawl.
+        backoff_limit_seconds: never longer; a host that asks for more is left to the next crawl, whatever
+            else is wanted of it.
         host_failures: a host out of reach so often in a row is given up for this crawl.
         first_failures: if so many addresses are out of reach and none was ever reached, nothing will be.
         tolerance_bits: of the hash.

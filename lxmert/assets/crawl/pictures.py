@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import zlib
 
 import numpy as np
@@ -34,6 +35,10 @@ _DECODE_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error,
     OverflowError, MemoryError, Image.DecompressionBombError, NotImplementedError,
 )  # fmt: skip
+
+
+# Two of the largest fit into the memory that a crawl has in the graph; its dozens of threads mostly wait.
+_UNPACKING = threading.BoundedSemaphore(2)
 
 
 class NoPicture(Exception):
@@ -77,3 +82,18 @@ def average_hash(image: Image.Image) -> int:
 def hash_distance(first: int, second: int) -> int:
     """How many of the 64 bits differ."""
     return (first ^ second).bit_count()
+
+
+def distance_to(known: int | None, body: bytes) -> int | None:
+    """How far a picture is from the hash of the one its publisher saw; None where nobody knows that one.
+
+    Raises:
+        NoPicture: the bytes are no whole picture.
+    """
+    with _UNPACKING:
+        picture = read_picture(body)
+        try:
+            found = average_hash(picture)
+        except (OSError, ValueError, MemoryError) as error:  # a colour space that Pillow cannot make grey
+            raise NoPicture(f"a picture that cannot be read ({error})") from error
+        return None if known is None else hash_distance(found, known)

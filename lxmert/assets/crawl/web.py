@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -99,19 +100,30 @@ class Fetcher:
             NoAnswer: there is none.
         """
         until = time.monotonic() + self._bounds.whole_seconds
-        for _ in range(self._bounds.redirects + 1):
-            self._refuse_local(url)
+        for hop in range(self._bounds.redirects + 1):
             try:
-                with self._open(url, until) as response:
-                    if response.status_code not in _REDIRECTS or "Location" not in response.headers:
-                        _check_status(response)
-                        return self._body(response, until)
-                    url = urljoin(url, response.headers["Location"])
-            except requests.RequestException as error:
-                raise _explained(error) from error
-            except (UnicodeError, ValueError) as error:
-                raise NoAnswer(BAD_ADDRESS, f"no address ({error})"[:120]) from error
+                url, body = self._hop(url, until)
+            except NoAnswer as failure:
+                # A host that sent us on has answered, whatever became of the next one.
+                failure.reached = failure.reached or hop > 0
+                raise
+            if body is not None:
+                return body
         raise NoAnswer(BAD_ADDRESS, f"more than {self._bounds.redirects} redirects")
+
+    def _hop(self, url: str, until: float) -> tuple[str, bytes | None]:
+        """The body behind an address, or where it leads and None."""
+        try:
+            self._refuse_local(url)
+            with self._open(url, until) as response:
+                if response.status_code in _REDIRECTS and "Location" in response.headers:
+                    return urljoin(url, response.headers["Location"]), None
+                _check_status(response)
+                return url, self._body(response, until)
+        except requests.RequestException as error:
+            raise _explained(error) from error
+        except (UnicodeError, ValueError) as error:
+            raise NoAnswer(BAD_ADDRESS, f"no address ({error})"[:120]) from error
 
     def _open(self, url: str, until: float) -> requests.Response:
         session, bounds = self._session, self._bounds
@@ -148,9 +160,10 @@ class Fetcher:
 
     def _refuse_local(self, url: str) -> None:
         """Addresses that name a local machine outright, which a proxy would be asked for, too."""
-        where = host_of(url)
+        host_of(url)  # refuses what is none of the web, before requests reads it
+        where = host_of(str(requests.Request("GET", url).prepare().url))  # as the proxy would read it
         host = where.rpartition(":")[0]
-        if where not in self._trusted and (is_local(host) or host == "localhost"):
+        if where not in self._trusted and is_local(host):
             raise NoAnswer(BAD_ADDRESS, f"{host} is a local address")
 
     def _new_session(self) -> requests.Session:
@@ -174,9 +187,19 @@ def _check_status(response: requests.Response) -> None:
     if status in _GONE:
         raise NoAnswer(GONE, why)
     if status in _AGAIN:
-        wait = response.headers.get("Retry-After", "")
-        raise NoAnswer(NO_ANSWER, why, again=True, wait_seconds=float(wait) if wait.isdecimal() else 0.0)
+        wait = _wait_seconds(response.headers.get("Retry-After", ""))
+        raise NoAnswer(NO_ANSWER, why, again=True, wait_seconds=wait)
     raise NoAnswer(REFUSED, why)
+
+
+def _wait_seconds(text: str) -> float:
+    """What `Retry-After` asks for, in seconds or until a date."""
+    if text.isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:

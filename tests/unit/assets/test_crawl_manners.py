@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import socket
 import struct
 import threading
 import time
 import zlib
 from dataclasses import replace
+from email.utils import formatdate
 
 import pytest
 from crawl_tools import BOUNDS, SmallSet, picture
@@ -18,6 +20,7 @@ from mirror_server import PAGE
 from PIL import Image
 
 from lxmert.assets.crawl.crawling import status_path
+from lxmert.assets.crawl.guard import is_local
 from lxmert.assets.crawl.hosts import Hosts
 from lxmert.assets.crawl.pictures import NoPicture, format_of, read_picture
 from lxmert.assets.crawl.web import Fetcher, NoAnswer
@@ -72,7 +75,11 @@ def test_a_copy_at_another_size_is_the_same_picture(small):
 # The web
 
 
-def test_local_machines_are_not_asked(small, server):
+@pytest.mark.parametrize("proxy", [None, "http://127.0.0.1:9"])
+def test_local_machines_are_not_asked(small, server, monkeypatch, proxy):
+    if proxy:  # which would see more machines than this one does
+        monkeypatch.setenv("http_proxy", proxy)
+        monkeypatch.setenv("NO_PROXY", "")
     fetcher = Fetcher(BOUNDS, frozenset())
     port = server.server_address[1]
     for url in (
@@ -82,12 +89,30 @@ def test_local_machines_are_not_asked(small, server):
         "http://169.254.169.254/latest/meta-data",
         "http://10.0.0.1/x",
         f"http://localhost:{port}/x",
+        f"http://localhost.:{port}/x",
+        f"http://me.LocalHost:{port}/x",
+        f"http://127.1:{port}/x",
+        f"http://2130706433:{port}/x",
+        f"http://0x7f000001:{port}/x",
+        f"http://0177.0.0.1.:{port}/x",
+        f"http://\uff11\uff12\uff17.0.0.1:{port}/x",
+        f"http://[::127.0.0.1]:{port}/x",
+        f"http://[2002:7f00:1::]:{port}/x",
+        f"http://[64:ff9b::7f00:1]:{port}/x",
+        f"http://[2001:0:4136:e378:8000:63bf:80ff:fffe]:{port}/x",
         "file:///etc/passwd",
         "http://[::1",
     ):
         with pytest.raises(NoAnswer) as caught:
             fetcher.get(url)
         assert caught.value.state == "bad_address" and not caught.value.again, url
+
+
+@pytest.mark.parametrize(
+    "host", ["8.8.8.8", "2606:4700::1", "2002:808:808::", "64:ff9b::808:808", "a.example"]
+)
+def test_the_open_web_is_not_local(host):
+    assert not is_local(host)
 
 
 def test_a_name_that_leads_to_a_local_machine_is_hung_up_on(small, server, monkeypatch):
@@ -139,6 +164,23 @@ def test_large_and_endless_bodies_are_left(small):
     small.crawl(attempts=1, bounds=replace(BOUNDS, whole_seconds=0.5))
     assert small.states()[large] == "too_large" and small.states()[endless] == "no_answer"
     assert 0.5 < time.monotonic() - began < 20
+
+
+def test_few_pictures_are_unpacked_at_a_time(small, monkeypatch):
+    now, peak, guard = 0, 0, threading.Lock()
+
+    def slow(body):
+        nonlocal now, peak
+        with guard:
+            now, peak = now + 1, max(peak, now + 1)
+        time.sleep(0.05)
+        with guard:
+            now -= 1
+        return read_picture(body)
+
+    monkeypatch.setattr("lxmert.assets.crawl.pictures.read_picture", slow)
+    small.crawl()
+    assert small.found() == small.bodies and peak == 2
 
 
 # Manners
@@ -195,6 +237,38 @@ def test_images_of_a_host_out_of_reach_are_told_so(small, places):
     whys = {entry["image"]: entry["why"] for entry in small.report()["missing_images"]}
     assert sorted(whys) == dead and "its host is out of reach" in whys.values()
     assert set(small.states()[name] for name in dead) == {"no_answer"}
+
+
+def test_a_host_that_sends_on_to_a_dead_one_is_not_given_up(small):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{closed.getsockname()[1]}/x"
+        sent_on = sorted(small.bodies)[:3]
+        for name in sent_on:
+            small.script(name, "away", body=dead.encode())
+        mirrors = (small.server.url("/nothing"), dead)
+        small.crawl(host_failures=1, per_host=1, connections=1, attempts=1, mirrors=mirrors)
+    assert small.found() == {name: body for name, body in small.bodies.items() if name not in sent_on}
+    assert {small.states()[name] for name in sent_on} == {"no_answer"}
+
+
+@pytest.mark.parametrize("dated", [False, True])
+def test_a_host_that_asks_for_an_hour_is_left_to_the_next_crawl(small, dated):
+    first, *others = sorted(small.bodies)
+    script = small.script(first, "status:429", "ok")
+    script.more["Retry-After"] = formatdate(time.time() + 3600, usegmt=True) if dated else "3600"
+    small.folder.mkdir(parents=True)
+    (small.folder / others[0]).write_bytes(small.bodies[others[0]])
+    small.crawl(per_host=1, connections=1, backoff_limit_seconds=2.0)
+    assert small.asked(first) == 1 and max(map(small.asked, others)) == 0
+    assert {small.states()[name] for name in (first, *others[1:])} == {"no_answer"}
+    whys = {entry["image"]: entry["why"] for entry in small.report()["missing_images"]}
+    assert whys[first] == "HTTP 429" and re.fullmatch(
+        r"its host asks to be left alone for (3600|359\d) s", whys[others[-1]]
+    )
+    script.more.clear()
+    small.crawl()
+    assert small.found() == small.bodies
 
 
 def test_a_machine_that_is_not_on_the_net_gives_up_early(server, places):
