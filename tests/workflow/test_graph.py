@@ -239,3 +239,21 @@ def test_one_word_chooses_the_detectors_library(snakemake, tmp_path, overlay, ba
     assert outcome.status == 0, outcome.text
     assert outcome.counts["extract"] == 1
     assert f"--backend {backend or 'torchvision'} " in outcome.text
+
+
+def test_further_questions_repeat_neither_pretraining_nor_extraction(snakemake, writer, tmp_path, overlay):
+    settings = "corpus: full, tasks: [gqa], blind_baselines: false, features: extract, weights: pretrain"
+    options = ["--set-scatter", "shard=1", "--configfile"]
+
+    first = [*options, overlay(f"{{{settings}}}"), "--", "all"]
+    outcome = snakemake(tmp_path, "--cores", "4", "--quiet", "all", *first, path=writer)
+    assert outcome.status == 0, outcome.text
+    more = ", further_splits: {gqa: [valid_all]}, train_on: {gqa: [train_all, valid]}"
+    outcome = snakemake(
+        tmp_path, "--dry-run", *options, overlay(f"{{{settings}{more}}}"), "--", "all", path=writer
+    )
+    assert outcome.status == 0, outcome.text
+    found = outcome.jobs
+    assert {"fetch_on_request full,gqa_questions", "prepare full,gqa", "finetune_run gqa"} <= set(found)
+    assert not {"fetch full,gqa_questions", "prepare full,pretrain", "pretrain_system pretrain"} & set(found)
+    assert not [job for job in found if job.startswith(("extract", "merge", "list_images", "train_detector"))]

@@ -39,6 +39,8 @@ rule fetch:
         "logs/fetch/{corpus}_{asset}.log",
     benchmark:
         "benchmarks/fetch/{corpus}_{asset}.tsv"
+    wildcard_constraints:
+        asset="[^/]+",
     priority: 20
     retries: 3
     localrule: True
@@ -51,6 +53,34 @@ rule fetch:
         runtime="2d",
     params:
         places=places_option,
+        on_request=on_request_option,
+    shell:
+        "python -m lxmert --threads {threads} assets fetch {wildcards.asset} --corpus {wildcards.corpus}"
+        " {params.places} {params.on_request} --out-receipt {output} > /dev/null 2> {log}"
+
+
+# What an archive holds and is left out unless config names it. Nothing is fetched twice where it came with the rest.
+rule fetch_on_request:
+    input:
+        lambda wildcards: receipt(wildcards.asset),
+    output:
+        ensure("data/{corpus}/assets/on_request/{asset}.json", non_empty=True),
+    log:
+        "logs/fetch_on_request/{corpus}_{asset}.log",
+    benchmark:
+        "benchmarks/fetch_on_request/{corpus}_{asset}.tsv"
+    priority: 20
+    retries: 3
+    localrule: True
+    conda:
+        "../../envs/lxmert.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem="1GB",
+        runtime="2d",
+    params:
+        places=on_request_places,
     shell:
         "python -m lxmert --threads {threads} assets fetch {wildcards.asset} --corpus {wildcards.corpus}"
         " {params.places} --out-receipt {output} > /dev/null 2> {log}"

@@ -1,6 +1,7 @@
 # Raw files and published weights: what tells that they are there, and what fetching them would be.
 
 ANNOUNCED: list[str] = []
+READ = read_places(PLAN)
 
 
 def receipt(asset: str) -> str:
@@ -9,13 +10,29 @@ def receipt(asset: str) -> str:
     return f"{folder}/{asset}.json"
 
 
-def receipts(names: list[str]) -> list[str]:
-    """Receipts of the assets that give raw files or folders."""
-    catalogue = load_catalogue()
-    assets = [
-        asset.id for name in names for asset in catalogue.providers(f"raw/{name}")
+def on_request(asset: str, read: list[str] = READ) -> list[str]:
+    """Places of what an asset leaves out unless asked for, and some of these files are of."""
+    return [
+        member.place
+        for member in load_catalogue()[asset].members
+        if member.on_request and any(member.gives(place) for place in read)
     ]
-    return [receipt(asset) for asset in dict.fromkeys(assets)]
+
+
+def receipts(names: list[str]) -> list[str]:
+    """Receipts of the assets that give raw files or folders.
+
+    What is left out by default has receipts of its own: whoever asks for it later makes nothing run again that
+    reads the rest.
+    """
+    catalogue = load_catalogue()
+    found = []
+    for place in (f"raw/{name}" for name in names):
+        for asset in catalogue.providers(place):
+            found.append(receipt(asset.id))
+            if place in READ and on_request(asset.id, [place]):
+                found.append(f"{RECEIPTS}/on_request/{asset.id}.json")
+    return list(dict.fromkeys(found))
 
 
 def crawled_from(wildcards: Wildcards) -> list[str]:
@@ -71,7 +88,7 @@ def announce_downloads(although_complete: bool) -> None:
     places = Places(Path.cwd(), CORPUS)
     try:
         settings = read_settings(PLAN.config["assets"], "config.yaml", os.environ)
-        found = plan_download(assets, places, settings, crawled, read_places(PLAN))
+        found = plan_download(assets, places, settings, crawled, READ)
     except LxmertError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -87,16 +104,29 @@ def announced_downloads(wildcards: Wildcards) -> list[str]:
     return downloads()
 
 
-def places_option(wildcards: Wildcards) -> str:
-    """Options that say which files are read of an asset: some are made of others, some left out by default."""
-    asset = load_catalogue()[wildcards.asset]
-    read = read_places(PLAN)
+def places_read(wildcards: Wildcards) -> str:
+    """The option that says which files are read of an asset."""
     places = [
         place
-        for place in asset.places()
-        if any(f"{name}/".startswith(f"{place}/") for name in read)
+        for place in load_catalogue()[wildcards.asset].places()
+        if any(f"{name}/".startswith(f"{place}/") for name in READ)
     ]
-    left_out = any(
-        member.on_request and member.place in places for member in asset.members
-    )
-    return f"--places {' '.join(places)}" if asset.derived or left_out else ""
+    return f"--places {' '.join(places)}"
+
+
+def places_option(wildcards: Wildcards) -> str:
+    """The same for an asset some of whose files are made of others."""
+    return places_read(wildcards) if load_catalogue()[wildcards.asset].derived else ""
+
+
+def on_request_option(wildcards: Wildcards, resources: ResourceList) -> str:
+    """The same where some are left out by default, so that one download brings them with the rest.
+
+    Made of resources, so that asking for them later does not repeat what read the rest.
+    """
+    return places_read(wildcards) if on_request(wildcards.asset) else ""
+
+
+def on_request_places(wildcards: Wildcards) -> str:
+    """The option that says which of them are read."""
+    return f"--places {' '.join(on_request(wildcards.asset))}"
