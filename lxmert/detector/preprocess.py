@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +13,9 @@ from PIL import Image, ImageOps
 
 from lxmert.detector.documents import ImageRule
 from lxmert.errors import DataError
+from lxmert.pillow import DECODE_ERRORS
 
 ImageSource = Any  # Path | str | bytes | PIL.Image.Image | np.ndarray
-
-# What Pillow's decoders raise on damaged files.
-_DECODE_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error,
-    OverflowError, MemoryError, Image.DecompressionBombError, NotImplementedError,
-)  # fmt: skip
 
 _ORIENTATION, _SWAPPING = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
 
@@ -59,7 +52,7 @@ def decode_image(
                 rgb = _open_as_rgb(source, exif)
         except FileNotFoundError as error:
             raise DataError(f"{where}: no such image file; fetch it again.") from error
-        except _DECODE_ERRORS as error:
+        except DECODE_ERRORS as error:
             raise DataError(
                 f"{where}: cannot be read as an image ({_reason(error)}); fetch it again."
             ) from error
@@ -108,7 +101,7 @@ def _turned(image: Image.Image) -> Image.Image:
     """The image as its EXIF tag says it is seen; a tag that cannot be read turns nothing, as in OpenCV."""
     try:
         return ImageOps.exif_transpose(image)
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return image
 
 
@@ -121,9 +114,9 @@ def image_size(source: ImageSource, exif: str = "apply") -> tuple[int, int] | No
                 width, height = image.size
                 try:
                     turned = exif == "apply" and image.getexif().get(_ORIENTATION) in _SWAPPING
-                except _DECODE_ERRORS:
+                except DECODE_ERRORS:
                     turned = False
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return None
     return (height, width) if turned else (width, height)
 

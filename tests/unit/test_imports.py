@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 
 BASE = {
-    *("__init__", "errors", "files", "memory", "pickles", "progress", "protobuf", "slurm", "specs", "state"),
+    *(
+        "__init__",
+        "errors",
+        "files",
+        "memory",
+        "pickles",
+        "pillow",
+        "progress",
+        "protobuf",
+        "slurm",
+        "specs",
+        "state",
+    ),
     "types",
 }
 # What each folder or module may import beside the base and itself. Verbs (*_cli.py, cli.py) may import

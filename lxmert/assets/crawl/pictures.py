@@ -8,12 +8,12 @@ first bit the highest.
 from __future__ import annotations
 
 import io
-import struct
 import threading
-import zlib
 
 import numpy as np
 from PIL import Image
+
+from lxmert.pillow import DECODE_ERRORS
 
 HASH_BITS = 64
 # Pictures of so many pixels take gigabytes to unpack; photographs of the web have a tenth at most.
@@ -30,12 +30,6 @@ _MAGIC = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
 }
-# What Pillow's decoders raise on damaged files.
-_DECODE_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error,
-    OverflowError, MemoryError, Image.DecompressionBombError, NotImplementedError,
-)  # fmt: skip
-
 
 # Two of the largest fit into the memory that a crawl has in the graph; its dozens of threads mostly wait.
 _UNPACKING = threading.BoundedSemaphore(2)
@@ -68,7 +62,7 @@ def read_picture(body: bytes) -> Image.Image:
         if width * height > MAX_PIXELS or min(width, height) < MIN_SIDE_PX:
             raise NoPicture(f"a picture of {width} x {height} pixels")
         image.load()
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise NoPicture(f"a broken {kind} picture ({' '.join(str(error).split())[:80]})") from error
     return image
 
